@@ -1,0 +1,1 @@
+"""Driving: the CARLA session, the Gymnasium environment, the policy and its learning."""

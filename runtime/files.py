@@ -1,0 +1,68 @@
+"""Reading images safely and writing files atomically: a reader never sees half a file."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from roadworthy.runtime.errors import BadInput
+
+MAX_IMAGE_PIXELS = 64_000_000  # [pixels]; larger images are refused as decompression bombs
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` and rename it onto `path` only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _open_image(path: Path) -> Image.Image:
+    if not path.is_file():
+        raise BadInput(f"{path}: no such image file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+            if image.width * image.height > MAX_IMAGE_PIXELS:
+                raise BadInput(
+                    f"{path}: {image.width}x{image.height} pixels, expected at most {MAX_IMAGE_PIXELS}; scale it down first"
+                )
+            image.load()
+            return image
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise BadInput(f"{path}: not a readable image ({error}); it may be truncated: copy or record it again") from error
+
+
+def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
+    """Read an image file as `uint8 [H, W, 3]` RGB. Raises `BadInput` for a missing, corrupt or oversized file."""
+    return np.asarray(_open_image(path).convert("RGB"), dtype=np.uint8)
+
+
+def read_ids(path: Path) -> npt.NDArray[np.uint8]:
+    """Read a single-channel label image as raw ids, `uint8 [H, W]`. Raises `BadInput` for anything else."""
+    image = _open_image(path)
+    ids = np.asarray(image)  # palette images give their indices, which are the ids
+    if ids.ndim != 2:
+        raise BadInput(f"{path}: label image has mode {image.mode}, expected one channel of class ids (mode L or P)")
+    if ids.size and int(ids.max()) > 255:
+        raise BadInput(f"{path}: label id {int(ids.max())} is above 255, expected 8-bit class ids")
+    return ids.astype(np.uint8)

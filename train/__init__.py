@@ -1,0 +1,1 @@
+"""Datasets, segmenters, losses, objectives and the training loop."""
