@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Without a GPU, `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu` downloads the small CPU build of torch.
+
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH_INDEX ?=
+STAGES := scripts eval agent export train runtime
+# The first interpreter that is a supported version.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: demo test check setup format clean
+
+demo: $(VENV)/.installed-all
+	$(BIN)/roadworthy compare --preset quick --output studies/quick
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev build/typecheck/roadworthy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy -p roadworthy
+	$(BIN)/lint-imports
+
+setup: $(VENV)/.installed-dev
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# One recipe per set of extras; a changed pyproject or constraints file installs again.
+$(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing roadworthy[$*] into $(VENV) ..."
+	$(PIP) --editable '.[$*]'
+	@touch $@
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Roadworthy needs Python 3.11 or 3.12; found neither. Install one, or: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV) || { echo "could not create $(VENV); on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+
+# mypy looks the stages up under their installed name.
+build/typecheck/roadworthy:
+	mkdir -p $@
+	for stage in $(STAGES); do ln -sfn ../../../$$stage $@/$$stage; done
+
+clean:
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
