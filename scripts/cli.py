@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from roadworthy.runtime.errors import RoadworthyError
 
@@ -62,23 +63,17 @@ def readable_errors(*, debug: bool) -> Iterator[None]:
     except RoadworthyError as error:
         if debug:
             raise
-        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; run the same command again to continue where the stage allows it")
         sys.exit(130)
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
 @click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(version("roadworthy"), prog_name="roadworthy")
-def main(debug: bool) -> None:  # noqa: ARG001 - read from the context by VerbGroup.invoke
+def main(debug: bool) -> None:
     """Which of my road-scene segmenters is fit to drive?
 
     Train segmenters with different losses, compile them for the vehicle, let them drive closed-loop in CARLA (or in the
