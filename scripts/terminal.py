@@ -35,7 +35,7 @@ def progress_line(title: str) -> Iterator[Callable[[str, float], None]]:
         yield report
 
 
-class ImageSize(click.ParamType):
+class ImageSize(click.ParamType[tuple[int, int]]):
     """A size written WIDTHxHEIGHT, as cameras and displays write it; converted to (height, width) in pixels."""
 
     name = "WxH"
