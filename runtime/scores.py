@@ -35,7 +35,8 @@ def iou(confusion: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
     matrix = confusion.astype(np.float64)
     hits = np.diagonal(matrix)
     union = matrix.sum(axis=1) + matrix.sum(axis=0) - hits
-    return np.divide(hits, union, out=np.full(len(matrix), np.nan), where=union > 0)
+    scores: npt.NDArray[np.float64] = np.divide(hits, union, out=np.full(len(matrix), np.nan), where=union > 0)
+    return scores
 
 
 def mean_iou(confusion: npt.NDArray[np.integer]) -> float:

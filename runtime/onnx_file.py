@@ -1,0 +1,97 @@
+"""Reading the metadata of an ONNX file without any ONNX package: the few bytes of protobuf that hold `metadata_props`.
+
+Every backend needs the metadata and only some hand it out, and a broken file deserves one clear error instead of one per
+backend. Field numbers are those of `onnx.proto3`: ModelProto {ir_version 1, graph 7, metadata_props 14},
+StringStringEntryProto {key 1, value 2}.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from roadworthy.runtime.errors import BadInput
+
+_GRAPH, _METADATA, _KEY, _VALUE = 7, 14, 1, 2
+_MAX_ENTRY_BYTES = 1 << 20  # a metadata entry larger than this is not one of ours
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf wire types
+
+
+class _NotProtobufError(Exception):
+    """The bytes cannot be a protobuf message."""
+
+
+def read_props(path: Path) -> dict[str, str]:
+    """Return the `metadata_props` of the ONNX file at `path`. Raises `BadInput` when it is missing, cut off or not ONNX."""
+    if not path.is_file():
+        raise BadInput(f"{path}: no such model file; 'roadworthy export RUN --output {path.name}' writes one")
+    props: dict[str, str] = {}
+    has_graph = False
+    try:
+        with path.open("rb") as file:
+            for number, payload in _fields(file, path.stat().st_size, wanted=_METADATA):
+                has_graph |= number == _GRAPH
+                if number == _METADATA and payload is not None:
+                    key, value = _entry(payload)
+                    props[key] = value
+    except (_NotProtobufError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not an ONNX file, or cut off ({error}); export or copy it again") from error
+    if not has_graph:
+        raise BadInput(f"{path}: not an ONNX file (it holds no graph); export or copy it again")
+    return props
+
+
+def _entry(payload: bytes) -> tuple[str, str]:
+    """Decode one StringStringEntryProto."""
+    parts = {_KEY: b"", _VALUE: b""}
+    for number, value in _fields(io.BytesIO(payload), len(payload), wanted=None):
+        if number in parts and value is not None:
+            parts[number] = value
+    return parts[_KEY].decode(), parts[_VALUE].decode()
+
+
+def _fields(file: BinaryIO, size: int, wanted: int | None) -> Iterator[tuple[int, bytes | None]]:
+    """Walk the top-level fields: (number, payload of length-delimited fields that are `wanted` or, with None, of all)."""
+    while file.tell() < size:
+        tag = _varint(file)
+        number, wire = tag >> 3, tag & 7
+        payload: bytes | None = None
+        if number == 0:
+            raise _NotProtobufError("field number 0")
+        if wire == _VARINT:
+            _varint(file)
+        elif wire in (_FIXED64, _FIXED32):
+            _skip(file, 8 if wire == _FIXED64 else 4, size)
+        elif wire == _BYTES:
+            length = _varint(file)
+            if wanted in (None, number):
+                if length > min(_MAX_ENTRY_BYTES, size - file.tell()):
+                    raise _NotProtobufError(f"a metadata entry of {length} bytes")
+                payload = file.read(length)
+            else:
+                _skip(file, length, size)
+        else:
+            raise _NotProtobufError(f"wire type {wire}")
+        yield number, payload
+
+
+def _skip(file: BinaryIO, length: int, size: int) -> None:
+    """Step over `length` bytes, which must be there."""
+    if file.tell() + length > size:
+        raise _NotProtobufError(f"a field ends {file.tell() + length - size} bytes behind the end of the file")
+    file.seek(length, 1)
+
+
+def _varint(file: BinaryIO) -> int:
+    """Read a base-128 number of at most ten bytes."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            raise _NotProtobufError("it ends inside a number")
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise _NotProtobufError("a number of more than ten bytes")
