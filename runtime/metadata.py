@@ -49,9 +49,10 @@ class ModelMetadata:
         """Read what `to_props` wrote. Raises `BadInput` naming `source` and the key that is missing, broken or wrong."""
         missing = [key for key in REQUIRED if key not in props]
         if missing:
+            keys = ", ".join(repr(key) for key in missing)
             raise BadInput(
-                f"{source}: the model's metadata lacks {', '.join(repr(key) for key in missing)}, so its label ids mean nothing; export "
-                "it with 'roadworthy export RUN', which writes them"
+                f"{source}: the model's metadata lacks {keys}, so its label ids mean nothing; export it with "
+                "'roadworthy export RUN', which writes them"
             )
         values: dict[str, object] = {field.name: props[field.name] for field in fields(cls) if field.name in props}
         for key in ("class_names", "palette", "ignore_id", "height", "width"):

@@ -35,14 +35,12 @@ class Segmenter:
         self._size = (metadata.height, metadata.width, 3)
         position = {name: index for index, name in enumerate(backend.outputs)}
         self._places = tuple(position.get(name) for name in OUTPUTS)
-        if (
-            backend.input_dtype != "uint8"
-            or tuple(backend.input_shape[1:]) != self._size
-            or not any(n in position for n in OUTPUTS)
-        ):
+        takes_frames = backend.input_dtype == "uint8" and tuple(backend.input_shape[1:]) == self._size
+        if not takes_frames or not any(name in position for name in OUTPUTS):
             raise BadInput(
-                f"{path}: the graph takes {backend.input_dtype} {list(backend.input_shape)} and gives {', '.join(backend.outputs)}; "
-                f"expected uint8 [batch, {metadata.height}, {metadata.width}, 3] and some of {', '.join(OUTPUTS)}. Export it again"
+                f"{path}: the graph takes {backend.input_dtype} {list(backend.input_shape)} and gives "
+                f"{', '.join(backend.outputs)}; expected uint8 [batch, {metadata.height}, {metadata.width}, 3] and some of "
+                f"{', '.join(OUTPUTS)}. Export it again"
             )
         self._batch = backend.input_shape[0]  # None: any
         # The first call allocates and tunes; do it here rather than on the first frame of a drive.
