@@ -55,8 +55,8 @@ def partition(regions: Sequence[tuple[BaseGeometry, int]]) -> ConvexMesh:
         label = _label(face, snapped)
         if label is None:
             continue
-        for triangle in shapely.constrained_delaunay_triangles(face).geoms:
-            keys = [(round(x / GRID_M), round(y / GRID_M)) for x, y in triangle.exterior.coords[:3]]
+        for triangle in shapely.get_parts(shapely.constrained_delaunay_triangles(face)):
+            keys = [(round(x / GRID_M), round(y / GRID_M)) for x, y in shapely.get_coordinates(triangle)[:3]]
             corners = tuple(index.setdefault(key, len(index)) for key in keys)
             # Triangles without area stay: they carry the adjacency between their neighbours.
             if len(set(corners)) == 3:
