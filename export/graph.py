@@ -1,0 +1,51 @@
+"""The whole path from a camera frame to label ids as one network, so that no host code stands between frame and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.segmenter import OUTPUTS
+from roadworthy.train.models.normalisation import normalise
+
+
+class FrameToLabels(nn.Module):
+    """uint8 frames `[B, H, W, 3]` -> the chosen ones of labels, confidence and latent, in that order.
+
+    labels `uint8 [B, H, W]`, confidence `float32 [B, H, W]` (largest softmax probability), latent `float32 [B, C, h, w]`.
+    With the latent alone the decoder is never run, so an export of it leaves the decoder out.
+    """
+
+    def __init__(self, network: nn.Module, outputs: Sequence[str] = OUTPUTS) -> None:
+        """Wrap a segmenter of `train.models`; raises `BadInput` for an unknown, repeated or empty choice of outputs."""
+        super().__init__()
+        if not outputs or set(outputs) - set(OUTPUTS) or len(set(outputs)) != len(outputs):
+            raise BadInput(
+                f"outputs are {', '.join(outputs) or 'empty'}; expected one or more of {', '.join(OUTPUTS)}, each once"
+            )
+        self.network = network
+        self.outputs = tuple(name for name in OUTPUTS if name in outputs)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs in the order of `self.outputs`."""
+        images = normalise(frames)  # uint8 [B, H, W, 3] -> float32 [B, 3, H, W]
+        if self.outputs == ("latent",):
+            return (self.network.encode(images),)  # type: ignore[operator]  # nn.Module attributes are untyped
+        logits, _, latent = self.network(images)  # [B, N, H, W], -, [B, C, h, w]
+        results = {"latent": latent}
+        if "labels" in self.outputs:
+            results["labels"] = logits.argmax(1).byte()  # [B, N, H, W] -> [B, H, W]
+        if "confidence" in self.outputs:
+            results["confidence"] = largest_probability(logits)
+        return tuple(results[name] for name in self.outputs)
+
+
+def largest_probability(logits: Tensor) -> Tensor:
+    """Return the largest softmax probability per pixel, `[B, N, H, W]` -> `[B, H, W]`, without the softmax.
+
+    max softmax = exp(max) / sum exp = 1 / sum exp(logit - max). In ONNX Runtime this takes a fifth of the time of
+    Softmax + ReduceMax over the channels and a third of exp(max - logsumexp) (20 classes, 480x360, two cores).
+    """
+    return (logits - logits.amax(1, keepdim=True)).exp().sum(1).reciprocal()

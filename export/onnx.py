@@ -1,0 +1,182 @@
+"""A trained run -> one ONNX file that any ONNX tool can load, checked against the network it came from.
+
+roadworthy export runs/enet-wasserstein --output wasserstein.onnx
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from roadworthy.export.frames import run_frames
+from roadworthy.export.graph import FrameToLabels
+from roadworthy.export.parity import Parity, compare
+from roadworthy.export.revision import roadworthy_version, source_revision
+from roadworthy.runtime.errors import BadInput, MissingExtra
+from roadworthy.runtime.files import atomic_path, write_text
+from roadworthy.runtime.machine import versions
+from roadworthy.runtime.metadata import UNKNOWN, ModelMetadata
+from roadworthy.runtime.segmenter import OUTPUTS
+
+OPSET = 20
+PARITY_FRAMES = 8
+MAX_BATCH = 1024  # upper bound of the dynamic batch
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported and how faithful it is. Stored beside the model as `<model>.export.json`."""
+
+    path: str
+    metadata: ModelMetadata
+    outputs: tuple[str, ...]
+    opset: int
+    file_bytes: int
+    seconds: float
+    parity: Parity
+    min_agreement: float
+    frames_source: str
+    versions: dict[str, str]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the report ready for JSON."""
+        return asdict(self)
+
+
+def export_onnx(
+    run: Path,
+    output: Path,
+    *,
+    size: tuple[int, int] | None = None,
+    outputs: Sequence[str] = OUTPUTS,
+    min_agreement: float = 0.999,
+    frames: npt.NDArray[np.uint8] | None = None,
+    opset: int = OPSET,
+    licence: str = UNKNOWN,
+) -> ExportReport:
+    """Export the trained run folder `run` to the ONNX file `output`.
+
+    `size` is (height, width) in pixels, by default the size it was trained at. `frames` `uint8 [K, H, W, 3]` are what the
+    parity check compares on, by default frames of the run's own data. `outputs=("latent",)` leaves the decoder out.
+    Raises `BadInput` for an unusable run or option and `RoadworthyError` when the file does not agree with the network;
+    then nothing is written.
+    """
+    from roadworthy.train.checkpoint import load_run
+
+    network, config, taxonomy = load_run(run)
+    height, width = size or config.size
+    _check_size(network, height, width)
+    source = "given"
+    if frames is None:
+        frames, source = run_frames(config, height, width, PARITY_FRAMES)
+    metadata = ModelMetadata.of(
+        taxonomy,
+        ignore_id=255,
+        height=height,
+        width=width,
+        objective=config.objective,
+        architecture=config.model,
+        revision=source_revision(),
+        licence=licence,
+        roadworthy_version=roadworthy_version(),
+        source=run.resolve().name,
+    )
+    return export_network(
+        network, metadata, output, frames, outputs=outputs, min_agreement=min_agreement, opset=opset, frames_source=source
+    )
+
+
+def export_network(
+    network: nn.Module,
+    metadata: ModelMetadata,
+    output: Path,
+    frames: npt.NDArray[np.uint8],
+    *,
+    outputs: Sequence[str] = OUTPUTS,
+    min_agreement: float = 0.999,
+    opset: int = OPSET,
+    frames_source: str = "given",
+) -> ExportReport:
+    """Export a segmenter that is already in memory; as `export_onnx`, which see."""
+    started = time.perf_counter()
+    shape = (metadata.height, metadata.width, 3)
+    if frames.dtype != np.uint8 or frames.shape[1:] != shape or not len(frames):
+        raise BadInput(
+            f"parity frames are {frames.dtype} {list(frames.shape)}, expected uint8 [at least 1, {shape[0]}, {shape[1]}, 3]"
+        )
+    if output.suffix != ".onnx":
+        raise BadInput(f"{output}: expected a name that ends in .onnx")
+    module = FrameToLabels(network.eval(), outputs).eval()
+    with atomic_path(output) as temporary:
+        _write_graph(module, metadata, temporary, opset)
+        parity = compare(temporary, module, frames)
+        parity.check(min_agreement)
+        file_bytes = temporary.stat().st_size
+    report = ExportReport(
+        path=output.name,
+        metadata=metadata,
+        outputs=module.outputs,
+        opset=opset,
+        file_bytes=file_bytes,
+        seconds=round(time.perf_counter() - started, 3),
+        parity=parity,
+        min_agreement=min_agreement,
+        frames_source=frames_source,
+        versions=versions(),
+    )
+    write_text(output.with_suffix(".export.json"), json.dumps(report.to_dict(), indent=2) + "\n")
+    return report
+
+
+def _write_graph(module: FrameToLabels, metadata: ModelMetadata, path: Path, opset: int) -> None:
+    """Trace `module` and write a checked ONNX file with our metadata."""
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  # the exporter needs it and says so less clearly
+    except ImportError as error:
+        raise MissingExtra(error.name or "onnx", "export", "exporting to ONNX") from error
+    # Two frames: torch.export takes a batch of one for a constant.
+    example = torch.zeros((2, metadata.height, metadata.width, 3), dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # deprecations inside the exporter, nothing a user can act on
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=["frames"],
+            output_names=list(module.outputs),
+            dynamic_shapes={"frames": {0: batch}},
+            verbose=False,
+        )
+    if program is None:
+        raise BadInput("torch.onnx.export gave no program; is this torch older than the one in constraints.txt?")
+    model = program.model_proto
+    for node in model.graph.node:  # stack traces of the machine that exported: nobody's business, and a third of the file
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, metadata.to_props())
+    model.producer_name, model.producer_version = "roadworthy", metadata.roadworthy_version
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(path))
+
+
+def _check_size(network: nn.Module, height: int, width: int) -> None:
+    """Raise `BadInput` for a frame size that the network cannot halve evenly."""
+    multiple = int(getattr(network, "size_multiple", 1))
+    if height < multiple or width < multiple or height % multiple or width % multiple:
+        near = f"{max(1, round(height / multiple)) * multiple}x{max(1, round(width / multiple)) * multiple}"
+        raise BadInput(f"size {height}x{width} (height x width): both must be multiples of {multiple}; try {near}")
