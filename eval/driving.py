@@ -1,0 +1,192 @@
+"""Driving metrics from recorded episodes: kilometres between infractions, route completion, success.
+
+The infractions in an `Episode` are events, merged by the agent while it drove (`agent/infractions.py`: one crash is one event,
+however many steps it lasts). Episodes of another source may hold one event per frame: `recount` merges those first, with the
+windows of the CoRL 2017 CARLA benchmark.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from roadworthy.agent.episodes import Episode
+from roadworthy.agent.infractions import INFRACTION_KINDS, Infraction
+from roadworthy.eval.statistics import (
+    Difference,
+    Estimate,
+    Floats,
+    differences,
+    estimate,
+    nested_weights,
+    poisson_interval,
+    ratio_of_sums,
+    weighted_mean,
+)
+from roadworthy.runtime.errors import BadInput
+
+# [s] The default `frames_recount` (100, 30, 20, 20, 20) of the CoRL 2017 driving benchmark (Dosovitskiy et al.,
+# arXiv 1711.03938) at its 10 frames per second.
+RECOUNT_WINDOW_S: Mapping[str, float] = {
+    "collision_person": 10.0,
+    "collision_car": 3.0,
+    "collision_static": 2.0,
+    "off_line": 2.0,
+    "off_road": 2.0,
+}
+
+FIT_TO_JUDGE = 0.5  # [fraction of the training routes] a policy below this says nothing about its segmenter
+
+
+def journey(episode: Episode) -> str:
+    """Name what two policies must share to be compared: the same route in the same town, weather and traffic."""
+    return f"{episode.suite}/{episode.town}/{episode.task}/{episode.route}/{episode.weather}/{episode.seed}"
+
+
+def usable(episodes: Iterable[Episode]) -> list[Episode]:
+    """Leave out the episodes that an error of the simulator ended, and all but the last record of a repeated one."""
+    last = {episode.id: episode for episode in episodes if episode.ended != "error"}
+    return list(last.values())
+
+
+def recount(episode: Episode) -> Episode:
+    """Merge raw per-frame infractions: one counts only when its kind's window has passed since the last one counted."""
+    last: dict[str, float] = {}
+    counted: list[Infraction] = []
+    for event in sorted(episode.infractions, key=lambda event: event.time_s):
+        if event.time_s - last.get(event.kind, -math.inf) >= RECOUNT_WINDOW_S[event.kind]:
+            last[event.kind] = event.time_s
+            counted.append(event)
+    return replace(episode, infractions=tuple(counted))
+
+
+@dataclass(frozen=True)
+class KmBetween:
+    """Kilometres driven between infractions of one kind."""
+
+    kind: str
+    events: int
+    km: float  # [km] driven
+    between_km: float  # [km] inf when nothing happened; the papers then write "more than `km`"
+    low_km: float  # [km] 95 % interval
+    high_km: float  # [km] inf when nothing happened
+
+    def words(self) -> str:
+        """Write it as the papers' tables do: "more than 1.2" where none happened."""
+        return f"more than {self.km:.2f}" if self.events == 0 else f"{self.between_km:.2f}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON; what is not finite becomes null."""
+        facts = {"between_km": self.between_km, "low_km": self.low_km, "high_km": self.high_km}
+        finite = {key: value if math.isfinite(value) else None for key, value in facts.items()}
+        return {"kind": self.kind, "events": self.events, "km": self.km, "words": self.words(), **finite}
+
+
+def km_between(episodes: Iterable[Episode], kind: str) -> KmBetween:
+    """Divide the kilometres driven by the infractions of `kind` (CoRL 2017), with Garwood's exact interval.
+
+    The interval takes events as independent. Infractions cluster by route: `drive_summary` widens it where the hierarchical
+    bootstrap is wider.
+    """
+    chosen = list(episodes)
+    km = sum(episode.distance_m for episode in chosen) / 1000
+    events = sum(_count(episode, kind) for episode in chosen)
+    rate = poisson_interval(events, km)  # [1 / km]
+    return KmBetween(kind, events, km, _inverse(rate.value), _inverse(rate.high), _inverse(rate.low))
+
+
+def _inverse(rate: float) -> float:
+    """Turn events per km into km per event."""
+    return rate if math.isnan(rate) else math.inf if rate == 0 else 1 / rate
+
+
+def _count(episode: Episode, kind: str) -> int:
+    if kind not in INFRACTION_KINDS:
+        raise BadInput(f"unknown infraction {kind!r}; known: {', '.join(INFRACTION_KINDS)}")
+    return sum(event.kind == kind for event in episode.infractions)
+
+
+@dataclass(frozen=True)
+class DriveSummary:
+    """How one segmenter's policies drove one set of routes."""
+
+    episodes: int
+    km: float  # [km]
+    completion: Estimate  # mean route completion, 0..1
+    success: Estimate  # fraction of episodes that reached the goal
+    between: Mapping[str, KmBetween]  # per kind
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {
+            "episodes": self.episodes,
+            "km": self.km,
+            "completion": self.completion.to_dict(),
+            "success": self.success.to_dict(),
+            "between": {kind: value.to_dict() for kind, value in self.between.items()},
+        }
+
+
+def _weights(keys: Sequence[tuple[int, str]], seed: int) -> Floats:
+    """Hierarchical bootstrap weights for episodes named by (policy seed, journey)."""
+    return nested_weights([str(policy_seed) for policy_seed, _ in keys], [name for _, name in keys], seed=seed)
+
+
+def drive_summary(episodes: Sequence[Episode], *, seed: int = 0) -> DriveSummary:
+    """Summarise the episodes of one segmenter with 95 % intervals (hierarchical bootstrap: policy seed, then route)."""
+    if not episodes:
+        raise BadInput("no episodes to summarise; drive first")
+    weights = _weights([(episode.policy_seed, journey(episode)) for episode in episodes], seed)
+    return DriveSummary(
+        episodes=len(episodes),
+        km=sum(episode.distance_m for episode in episodes) / 1000,
+        completion=estimate(weighted_mean(np.array([episode.route_completion for episode in episodes])), weights),
+        success=estimate(weighted_mean(np.array([float(episode.ended == "goal") for episode in episodes])), weights),
+        between={kind: _widen(km_between(episodes, kind), episodes, weights) for kind in INFRACTION_KINDS},
+    )
+
+
+def _widen(exact: KmBetween, episodes: Sequence[Episode], weights: Floats) -> KmBetween:
+    """Take the wider end of the exact Poisson and the bootstrap interval on either side."""
+    if exact.events == 0 or len(episodes) < 2:
+        return exact
+    km = np.array([episode.distance_m / 1000 for episode in episodes])
+    counts = np.array([float(_count(episode, exact.kind)) for episode in episodes])
+    resampled = estimate(ratio_of_sums(km, counts), weights)
+    # fmin and fmax pass over nan: a bootstrap without an interval changes nothing.
+    low, high = np.fmin(exact.low_km, resampled.low), np.fmax(exact.high_km, resampled.high)
+    return replace(exact, low_km=float(low), high_km=float(high))
+
+
+def fit_to_judge(training_episodes: Sequence[Episode]) -> bool:
+    """Decide whether a segmenter's policies drive well enough to say anything about the segmenter.
+
+    A policy that cannot finish the training routes judges nobody: it must complete at least half of them on average.
+    """
+    if not training_episodes:
+        return False
+    return float(np.mean([episode.route_completion for episode in training_episodes])) >= FIT_TO_JUDGE
+
+
+def compare_drives(drives: Mapping[str, Sequence[Episode]], *, seed: int = 0) -> dict[str, list[Difference]]:
+    """Compare segmenters on the journeys that all of them drove with the same policy seeds (paired, hierarchical bootstrap).
+
+    Returns the differences of "completion" (mean, 0..1) and "infractions_per_km" (all kinds together); the lists are empty
+    when fewer than two segmenters, or two journeys, can be paired.
+    """
+    keyed = {name: {(e.policy_seed, journey(e)): e for e in episodes} for name, episodes in drives.items()}
+    shared = sorted(set.intersection(*(set(episodes) for episodes in keyed.values()))) if keyed else []
+    if len(keyed) < 2 or len({name for _, name in shared}) < 2:
+        return {"completion": [], "infractions_per_km": []}
+    completion, rate = {}, {}
+    for name, episodes in keyed.items():
+        chosen = [episodes[key] for key in shared]
+        completion[name] = weighted_mean(np.array([episode.route_completion for episode in chosen]))
+        events = np.array([float(len(episode.infractions)) for episode in chosen])
+        rate[name] = ratio_of_sums(events, np.array([episode.distance_m / 1000 for episode in chosen]))
+    weights = _weights(shared, seed)
+    return {"completion": differences(completion, weights), "infractions_per_km": differences(rate, weights)}
