@@ -1,0 +1,321 @@
+"""How vehicles and walkers move. Deterministic: the same states and controls give the same states, bit for bit.
+
+**Vehicles** are rigid bodies on two axles (the "bicycle" model with tyre slip). In the body frame, with forward speed
+u, sideways speed w (to the right) and yaw rate r (clockwise from above), per substep dt:
+
+- steering: the road-wheel angle δ follows `steer * max_steer * curve(speed)` at no more than `STEER_RATE` of full lock
+  per second; the curve is CARLA's steering curve (factor by speed);
+- drive: `throttle * min(peak force, power / |u|)`, after a first-order lag of `THROTTLE_LAG_S`; reverse is half as strong;
+- brake: `brake * brake_rate` m/s² after a lag of `BRAKE_LAG_S`; the hand brake locks the rear axle (half the grip); both stop the
+  car and never push it back. Rolling resistance `ROLLING_MPS2`, engine drag `ENGINE_DRAG_MPS2` off the throttle, air drag `drag * u²`, and what
+  the ground adds (grass, sand);
+- tyres: each axle's lateral force opposes its sideways slip velocity, `F = C * v_lat / max(|u|, SLOW_MPS)` with
+  `C = CORNERING * axle load`, and never exceeds `grip * load`; what the brakes or the engine use of the grip is taken off
+  (friction ellipse). Grip is `DRY_GRIP`, times the tyre's own factor, times `1 - WET_LOSS * wetness`, times the ground's;
+- w and r are integrated implicitly (the tyres are stiff at low speed), u explicitly;
+- the body pitches and rolls on its springs with a first-order lag, two-wheelers lean into the curve;
+- no road is perfectly even: headings wander by about a hundredth of a degree (deterministic, depends on place and actor).
+
+A body above the ground by more than `AIRBORNE_M` falls freely; otherwise it follows the ground's height.
+
+**Walkers** accelerate towards the wanted velocity at up to `WALKER_ACCELERATION`, turn towards where they go, slide after
+a blow until friction stops them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from roadworthy.agent.town.blueprints import Drive
+from roadworthy.agent.town.bodies import (
+    BOTTOM,
+    BRAKE,
+    BRAKE_NOW,
+    BRAKE_RATE,
+    CONSTANT,
+    CONSTANT_X,
+    CONSTANT_Y,
+    CURVE,
+    CURVE_POINTS,
+    CURVE_STEP,
+    DRAG,
+    DRIVEN,
+    FRESH,
+    FRONT,
+    GEAR,
+    GRIP,
+    GROUND_DRAG,
+    GROUND_GRIP,
+    HAND_BRAKE,
+    HEIGHT,
+    INERTIA,
+    LEAN,
+    LEAN_PITCH,
+    LEAN_ROLL,
+    MANUAL,
+    MASS,
+    MAX_STEER,
+    PEAK_FORCE,
+    PHASE,
+    PITCH,
+    POWER,
+    REAR,
+    REVERSE,
+    ROLL,
+    SHOVE_X,
+    SHOVE_Y,
+    STEER,
+    STEER_ANGLE,
+    THROTTLE,
+    THROTTLE_NOW,
+    YAW,
+    Bodies,
+    Floats,
+    X,
+    Y,
+    Z,
+)
+
+GRAVITY = 9.81  # [m/s²]
+DRY_GRIP = 0.98  # tyre friction coefficient on dry asphalt
+WET_LOSS = 0.40  # share of the grip that a fully wet road takes
+CORNERING = 10.0  # cornering stiffness per axle load [1/rad]
+SLOW_MPS = 1.5  # below this speed slip is measured against it, so that standing is no singularity
+STEER_RATE = 3.0  # full locks per second
+THROTTLE_LAG_S = 0.12
+BRAKE_LAG_S = 0.06
+ROLLING_MPS2 = 0.13
+ENGINE_DRAG_MPS2 = 0.55
+AIRBORNE_M = 0.35
+SUSPENSION_LAG_S = 0.22
+PITCH_DEG_PER_MPS2 = 0.22
+CLIMB_MPS = 2.5  # how fast a body follows a step of the ground
+UNEVENNESS_DEG_PER_M = 0.004
+SETTLE_DEG = 0.003  # heading that a car loses when it settles on its wheels
+WALKER_ACCELERATION = 9.0  # [m/s²]
+WALKER_TURN_DEG_S = 360.0
+WALKER_SLIDE_MPS2 = 4.5  # deceleration of a walker who was knocked over
+DEFAULT_CURVE = ((0.0, 1.0), (20.0, 0.9), (60.0, 0.8), (120.0, 0.7))  # CARLA's steering curve: [km/h], factor
+
+
+def set_model(bodies: Bodies, slot: int, drive: Drive, length_m: float, width_m: float) -> None:
+    """Fill row `slot` with the parameters of a vehicle."""
+    row = bodies.model[slot]
+    row[MASS] = drive.mass_kg
+    # A box's inertia, with the 1.2 that engine and bumpers add at the ends.
+    row[INERTIA] = 1.2 * drive.mass_kg * (length_m**2 + width_m**2) / 12.0
+    row[FRONT] = 0.48 * drive.wheelbase_m
+    row[REAR] = 0.52 * drive.wheelbase_m
+    row[PEAK_FORCE] = drive.peak_force_n
+    row[POWER] = drive.power_w
+    row[BRAKE_RATE] = drive.brake_mps2
+    row[MAX_STEER] = math.radians(drive.max_steer_deg)
+    row[DRAG] = drive.drag
+    row[GRIP] = 1.0
+    row[LEAN] = -0.28 if drive.wheels > 2 else math.degrees(1.0 / GRAVITY)
+    set_steering_curve(bodies, slot, DEFAULT_CURVE)
+
+
+def set_steering_curve(bodies: Bodies, slot: int, curve: tuple[tuple[float, float], ...]) -> None:
+    """Resample a steering curve, points of (speed [km/h], factor), onto the model's own grid."""
+    speeds, factors = zip(*sorted(curve), strict=True) if curve else ((0.0,), (1.0,))
+    grid = np.arange(CURVE_POINTS) * CURVE_STEP * 3.6
+    bodies.model[slot, CURVE : CURVE + CURVE_POINTS] = np.clip(np.interp(grid, speeds, factors), 0.0, 1.0)
+
+
+def grip_of(wetness_percent: float, deposits_percent: float) -> float:
+    """Tyre friction coefficient of asphalt under this weather: wetness film or standing water, whichever is worse [0..100]."""
+    wet = min(max(wetness_percent, deposits_percent, 0.0), 100.0) / 100.0
+    return DRY_GRIP * (1.0 - WET_LOSS * wet)
+
+
+@numba.njit(cache=True)
+def step_vehicle(
+    i: int,
+    dt: float,
+    grip: float,
+    pose: Floats,
+    velocity: Floats,
+    spin: Floats,
+    push: Floats,
+    control: Floats,
+    drive: Floats,
+    model: Floats,
+    ground: Floats,
+    weightless: bool,
+) -> None:
+    """Advance vehicle `i` by `dt` seconds on a road of friction `grip` (the model is in the module's docstring)."""
+    p = model[i]
+    mass = p[MASS]
+    if drive[i, FRESH] > 0.0:
+        drive[i, FRESH] = 0.0
+        pose[i, YAW] += SETTLE_DEG * math.sin(7.0 * drive[i, PHASE] + 0.1)
+    yaw = math.radians(pose[i, YAW])
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    u = cos * velocity[i, 0] + sin * velocity[i, 1]
+    w = -sin * velocity[i, 0] + cos * velocity[i, 1]
+    r = math.radians(spin[i, 2])
+    speed = abs(u)
+
+    # Steering
+    at = speed / CURVE_STEP
+    k = min(int(at), CURVE_POINTS - 2)
+    part = min(at - k, 1.0)
+    factor = p[CURVE + k] + part * (p[CURVE + k + 1] - p[CURVE + k])
+    target = control[i, STEER] * p[MAX_STEER] * factor
+    limit = STEER_RATE * p[MAX_STEER] * dt
+    drive[i, STEER_ANGLE] += min(max(target - drive[i, STEER_ANGLE], -limit), limit)
+    delta = drive[i, STEER_ANGLE]
+
+    height = pose[i, Z] - ground[i, HEIGHT]
+    airborne = height > AIRBORNE_M
+    u0, w0 = u, w
+    if airborne:
+        drive[i, THROTTLE_NOW] = 0.0
+    else:
+        mu = grip * p[GRIP] * ground[i, GROUND_GRIP]
+        drive[i, THROTTLE_NOW] += (control[i, THROTTLE] - drive[i, THROTTLE_NOW]) * (1.0 - math.exp(-dt / THROTTLE_LAG_S))
+        drive[i, BRAKE_NOW] += (control[i, BRAKE] - drive[i, BRAKE_NOW]) * (1.0 - math.exp(-dt / BRAKE_LAG_S))
+        throttle = drive[i, THROTTLE_NOW]
+        force = throttle * min(p[PEAK_FORCE], p[POWER] / max(speed, 1.0))
+        if control[i, REVERSE] > 0.0:
+            force *= -0.5
+        if control[i, MANUAL] > 0.0 and control[i, GEAR] == 0.0:
+            force = 0.0  # neutral
+        force = min(max(force, -mu * mass * GRAVITY), mu * mass * GRAVITY)
+        brake = drive[i, BRAKE_NOW] * p[BRAKE_RATE] + (0.5 * mu * GRAVITY if control[i, HAND_BRAKE] > 0.0 else 0.0)
+        brake = min(brake, mu * GRAVITY)
+        resist = brake + ROLLING_MPS2 + ground[i, GROUND_DRAG] + (ENGINE_DRAG_MPS2 if control[i, THROTTLE] <= 0.0 else 0.0)
+
+        # Tyres: lateral stiffness per slip velocity, reduced to the secant where the tyre slides
+        used = min(max(abs(force) / mass, brake) / (mu * GRAVITY), 1.0)
+        room = math.sqrt(max(1.0 - used * used, 0.12))
+        lf, lr = p[FRONT], p[REAR]
+        load_f, load_r = mass * GRAVITY * lr / (lf + lr), mass * GRAVITY * lf / (lf + lr)
+        cd, sd = math.cos(delta), math.sin(delta)
+        slow = max(speed, SLOW_MPS)
+        slip_f = (w + lf * r) * cd - u * sd
+        slip_r = w - lr * r
+        rear_room = 0.35 if control[i, HAND_BRAKE] > 0.0 else room
+        kf = min(CORNERING * load_f / slow, mu * room * load_f / max(abs(slip_f), 1e-6))
+        kr = min(CORNERING * load_r / slow, mu * rear_room * load_r / max(abs(slip_r), 1e-6))
+
+        # Implicit step of w and r:  A [w1, r1] = b
+        inertia = p[INERTIA]
+        a11 = mass / dt + kf * cd * cd + kr
+        a12 = mass * u + kf * cd * cd * lf - kr * lr
+        a21 = kf * cd * cd * lf - kr * lr
+        a22 = inertia / dt + kf * cd * cd * lf * lf + kr * lr * lr
+        b1 = mass / dt * w + kf * cd * sd * u + (-sin * push[i, 0] + cos * push[i, 1])
+        b2 = inertia / dt * r + kf * cd * sd * u * lf + push[i, 3]
+        det = a11 * a22 - a12 * a21
+        w1 = (b1 * a22 - a12 * b2) / det
+        r1 = (a11 * b2 - a21 * b1) / det
+        force_f = -kf * ((w1 + lf * r1) * cd - u * sd)
+        u += dt * (w1 * r1 + (force - force_f * sd + cos * push[i, 0] + sin * push[i, 1]) / mass)
+        u /= 1.0 + dt * p[DRAG] * abs(u) / mass
+        stopped = max(abs(u) - resist * dt, 0.0)
+        u = math.copysign(stopped, u)
+        w, r = w1, r1
+        if drive[i, CONSTANT] > 0.0:
+            u, w = drive[i, CONSTANT_X], drive[i, CONSTANT_Y]
+            r = u * math.tan(min(max(delta, -1.2), 1.2)) / (lf + lr)
+
+    # The road is not perfectly even
+    wander = UNEVENNESS_DEG_PER_M * speed * dt * math.sin(0.37 * pose[i, X] + 0.53 * pose[i, Y] + drive[i, PHASE])
+    pose[i, YAW] += math.degrees(r) * dt + (0.0 if airborne else wander)
+    if pose[i, YAW] > 180.0:
+        pose[i, YAW] -= 360.0
+    elif pose[i, YAW] < -180.0:
+        pose[i, YAW] += 360.0
+    yaw = math.radians(pose[i, YAW])
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    velocity[i, 0] = cos * u - sin * w
+    velocity[i, 1] = sin * u + cos * w
+    pose[i, X] += velocity[i, 0] * dt
+    pose[i, Y] += velocity[i, 1] * dt
+    _follow_ground(i, dt, height, ground[i, HEIGHT], pose, velocity, push[i, 2] / mass, weightless)
+
+    # The body on its springs
+    blend = 1.0 - math.exp(-dt / SUSPENSION_LAG_S)
+    ax = (u - u0) / dt - w * r
+    ay = (w - w0) / dt + u * r
+    drive[i, LEAN_PITCH] += (min(max(PITCH_DEG_PER_MPS2 * ax, -3.0), 3.0) - drive[i, LEAN_PITCH]) * blend
+    if p[LEAN] > 0.0:
+        roll = math.degrees(math.atan(min(max(ay, -8.0), 8.0) / GRAVITY))
+    else:
+        roll = min(max(p[LEAN] * ay, -4.0), 4.0)
+    drive[i, LEAN_ROLL] += (roll - drive[i, LEAN_ROLL]) * blend
+    spin[i, 0] = spin[i, 1] = 0.0
+    spin[i, 2] = math.degrees(r)
+    pose[i, PITCH] = drive[i, LEAN_PITCH]
+    pose[i, ROLL] = drive[i, LEAN_ROLL]
+
+
+@numba.njit(cache=True)
+def _follow_ground(
+    i: int, dt: float, height: float, ground_z: float, pose: Floats, velocity: Floats, lift: float, weightless: bool
+) -> None:
+    """Fall, land, or follow the ground that lies `height` metres below the body's lowest point."""
+    if height > AIRBORNE_M or lift > GRAVITY or (height > 0.0 and velocity[i, 2] > 0.5):
+        velocity[i, 2] += dt * (lift - (0.0 if weightless else GRAVITY))
+        fall = velocity[i, 2] * dt
+        if height + fall < 0.0:
+            fall = -height
+            velocity[i, 2] = 0.0
+        pose[i, Z] += fall
+    else:
+        step = min(max(-height, -CLIMB_MPS * dt), CLIMB_MPS * dt)
+        if weightless and step < 0.0:
+            step = 0.0
+        pose[i, Z] += step
+        velocity[i, 2] = step / dt
+
+
+@numba.njit(cache=True)
+def step_walker(
+    i: int,
+    dt: float,
+    pose: Floats,
+    velocity: Floats,
+    push: Floats,
+    control: Floats,
+    drive: Floats,
+    shape: Floats,
+    model: Floats,
+    ground: Floats,
+    weightless: bool,
+) -> None:
+    """Advance walker `i` by `dt` seconds: towards its wanted velocity, or sliding after a blow."""
+    shove = math.hypot(drive[i, SHOVE_X], drive[i, SHOVE_Y])
+    foot = pose[i, Z] + shape[i, BOTTOM]
+    if shove > 0.0:
+        left = max(shove - WALKER_SLIDE_MPS2 * dt, 0.0) / shove
+        drive[i, SHOVE_X] *= left
+        drive[i, SHOVE_Y] *= left
+        velocity[i, 0] = drive[i, SHOVE_X]
+        velocity[i, 1] = drive[i, SHOVE_Y]
+    elif drive[i, DRIVEN] > 0.0:
+        return  # the client moved it this tick
+    else:
+        speed = control[i, 3]
+        dx = control[i, 0] * speed - velocity[i, 0]
+        dy = control[i, 1] * speed - velocity[i, 1]
+        change = math.hypot(dx, dy)
+        if change > 0.0:
+            share = min(WALKER_ACCELERATION * dt / change, 1.0)
+            velocity[i, 0] += dx * share
+            velocity[i, 1] += dy * share
+        if speed > 0.0 and abs(control[i, 0]) + abs(control[i, 1]) > 1e-6:
+            turn = math.degrees(math.atan2(control[i, 1], control[i, 0])) - pose[i, YAW]
+            turn -= 360.0 * math.floor((turn + 180.0) / 360.0)
+            pose[i, YAW] += min(max(turn, -WALKER_TURN_DEG_S * dt), WALKER_TURN_DEG_S * dt)
+            pose[i, YAW] -= 360.0 * math.floor((pose[i, YAW] + 180.0) / 360.0)
+    velocity[i, 0] += push[i, 0] / model[i, MASS] * dt
+    velocity[i, 1] += push[i, 1] / model[i, MASS] * dt
+    pose[i, X] += velocity[i, 0] * dt
+    pose[i, Y] += velocity[i, 1] * dt
+    _follow_ground(i, dt, foot - ground[i, HEIGHT], ground[i, HEIGHT], pose, velocity, push[i, 2] / model[i, MASS], weightless)
