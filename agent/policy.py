@@ -1,0 +1,159 @@
+"""The driving policy of arXiv 2008.04751 (section IV and figure 5), for Stable-Baselines3, saved without pickle.
+
+Two latents -> conv 3x3x32, conv 3x3x16, FC 1024, FC 512; measurements -> FC 64, FC 64; both fused by FC 256, FC 128; then one
+branch each for actor and critic, FC 64, FC 16; three outputs (steering, throttle, brake). ReLU throughout: the paper names no
+activation. Strides and padding are not in the paper either: both convolutions pad by 1, the first has stride 2. On two ENet
+latents (256 channels of 16 x 32) that costs 9 M multiply-adds instead of 38 M and still leaves 8 x 16 places to tell left
+from right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from roadworthy.agent.observation import COMMANDS, MEASUREMENTS, LatentShape, Observation, action_space, observation_space
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.files import atomic_path, write_text
+
+WEIGHTS_FILE, FACTS_FILE = "policy.safetensors", "policy.json"
+FORMAT = "roadworthy-policy-1"
+# Divisors that bring the measurements to about 1: speed [m/s], distance [m], damage [kN s], then the one-hot command.
+MEASUREMENT_SCALES = (10.0, 100.0, 10.0, *[1.0] * len(COMMANDS))
+MEASUREMENT_CAP = 2.0  # scaled values are capped here: a route of kilometres or a wreck is no new regime
+INITIAL_LOG_STD = -2.0  # exploration of 0.14 per action around the imitated mean
+
+
+class LatentMeasurementExtractor(BaseFeaturesExtractor):
+    """The shared trunk: latents and measurements in two branches, fused to 128 features."""
+
+    latent_mean: Tensor  # [2C]
+    latent_variance: Tensor  # [2C]
+    measurement_scale: Tensor  # [9]
+
+    def __init__(self, observation_space: spaces.Dict) -> None:
+        super().__init__(observation_space, features_dim=128)
+        latents = observation_space["latents"].shape
+        assert latents is not None
+        seen, channels, rows, columns = latents
+        self.register_buffer("latent_mean", torch.zeros(seen * channels))
+        self.register_buffer("latent_variance", torch.ones(seen * channels))
+        self.register_buffer("measurement_scale", torch.tensor(MEASUREMENT_SCALES))
+        reduced = -(-rows // 2) * -(-columns // 2)
+        self.see = nn.Sequential(
+            nn.Conv2d(seen * channels, 32, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(32, 16, 3, padding=1), nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(16 * reduced, 1024), nn.ReLU(),
+            nn.Linear(1024, 512), nn.ReLU(),
+        )  # fmt: skip
+        self.measure = nn.Sequential(nn.Linear(MEASUREMENTS, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
+        self.fuse = nn.Sequential(nn.Linear(512 + 64, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU())
+
+    def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
+        """Map latents `[B, 2, C, h, w]` and measurements `[B, 9]` to features `[B, 128]`."""
+        latents = observations["latents"].float().flatten(1, 2)  # [B, 2C, h, w]
+        # Batch norm with fixed statistics: one pass over the largest tensor instead of two.
+        standard = F.batch_norm(latents, self.latent_mean, self.latent_variance, training=False)
+        seen = self.see(standard)  # [B, 512]
+        scaled = (observations["measurements"] / self.measurement_scale).clamp(max=MEASUREMENT_CAP)
+        measured = self.measure(scaled)  # [B, 64]
+        fused: Tensor = self.fuse(torch.cat([seen, measured], dim=1))  # [B, 576] -> [B, 128]
+        return fused
+
+    @torch.no_grad()
+    def normalise_to(self, latents: Tensor) -> None:
+        """Standardise each latent channel with the mean and deviation of `latents` `[n, C, h, w]`, a sample of its future."""
+        seen = self.latent_mean.shape[0] // latents.shape[1]
+        variance, mean = torch.var_mean(latents.float(), (0, 2, 3))  # [C] each
+        self.latent_mean.copy_(mean.repeat(seen))
+        self.latent_variance.copy_(variance.clamp(min=1e-6).repeat(seen))  # a dead channel stays at zero instead of exploding
+
+
+class DrivePolicy(ActorCriticPolicy):
+    """The paper's actor-critic; give it to any on-policy algorithm of SB3 as its policy class."""
+
+    def __init__(
+        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], lr_schedule: Any, **options: Any
+    ) -> None:
+        defaults: dict[str, Any] = {
+            "net_arch": {"pi": [64, 16], "vf": [64, 16]},
+            "activation_fn": nn.ReLU,
+            "features_extractor_class": LatentMeasurementExtractor,
+            "log_std_init": INITIAL_LOG_STD,
+            "normalize_images": False,
+        }
+        super().__init__(observation_space, action_space, lr_schedule, **(defaults | options))
+
+    def mean_action(self, observations: Mapping[str, Tensor]) -> Tensor:
+        """Return the actor's mean `[B, 3]`, before clipping: what imitation regresses."""
+        features: Tensor = self.features_extractor(observations)
+        action: Tensor = self.action_net(self.mlp_extractor.forward_actor(features))
+        return action
+
+    def act(self, observation: Observation) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Return the deterministic action `float32 [3]` for one observation of the environment."""
+        action, _ = self.predict(observation, deterministic=True)
+        return np.asarray(action, np.float32)
+
+
+def build_policy(latent_shape: LatentShape, seed: int) -> DrivePolicy:
+    """Build an untrained policy for latents of `latent_shape`, the same weights for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return DrivePolicy(observation_space(latent_shape), action_space(), lambda _: 0.0)
+
+
+def save_policy(policy: DrivePolicy, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write `policy.safetensors` and `policy.json` to `folder`; `facts` (JSON-able) say how it was trained."""
+    assert isinstance(policy.observation_space, spaces.Dict)
+    latents = policy.observation_space["latents"].shape
+    assert latents is not None
+    weights = {name: tensor.detach().contiguous() for name, tensor in _weights(policy).items()}
+    with atomic_path(folder / WEIGHTS_FILE) as temporary:
+        save_file(weights, temporary)
+    record = {"format": FORMAT, "latent_shape": list(latents[1:]), **facts}
+    write_text(folder / FACTS_FILE, json.dumps(record, indent=2) + "\n")
+
+
+def load_policy(folder: Path) -> tuple[DrivePolicy, dict[str, Any]]:
+    """Read a policy and its facts from `folder`, unpickling nothing; raises `BadInput` for a damaged or foreign one."""
+    facts_path, weights_path = folder / FACTS_FILE, folder / WEIGHTS_FILE
+    for path in (facts_path, weights_path):
+        if not path.is_file():
+            raise BadInput(f"{path}: no such file; expected a policy folder with {FACTS_FILE} and {WEIGHTS_FILE}")
+    try:
+        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+        channels, rows, columns = (int(n) for n in facts["latent_shape"])
+        weights = load_file(weights_path)
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise BadInput(f"{folder}: not a readable policy ({error}); train it again or copy it whole") from error
+    if facts.get("format") != FORMAT:
+        raise BadInput(f"{facts_path}: format {facts.get('format')!r}, expected {FORMAT!r}")
+    policy = build_policy((channels, rows, columns), seed=0)
+    expected = {name: tuple(tensor.shape) for name, tensor in _weights(policy).items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if expected != found:
+        different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise BadInput(f"{weights_path}: weights do not fit the policy network: {', '.join(different[:4])}; train it again")
+    policy.load_state_dict(weights, strict=False)
+    policy.set_training_mode(False)
+    return policy, facts
+
+
+def _weights(policy: DrivePolicy) -> dict[str, Tensor]:
+    """Return the policy's tensors once each; SB3 registers the shared extractor under three names."""
+    aliases = ("pi_features_extractor.", "vf_features_extractor.")
+    return {name: tensor for name, tensor in policy.state_dict().items() if not name.startswith(aliases)}
