@@ -1,0 +1,176 @@
+"""Evaluate one exported model on one labelled data set: every metric with its interval, and the values of every image."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from roadworthy.eval.image_scores import ImageScores, class_means, nullable
+from roadworthy.eval.segmentation import BF_TOLERANCE, contour_scores, severity_contributions
+from roadworthy.eval.statistics import cluster_weights, estimate
+from roadworthy.runtime import load
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.files import atomic_path, write_text
+from roadworthy.runtime.metadata import ModelMetadata
+from roadworthy.runtime.scores import confusion, iou
+from roadworthy.runtime.taxonomy import IGNORE
+from roadworthy.train.data import open_dataset
+from roadworthy.train.data.dataset import Dataset
+from roadworthy.train.ground import GroundMatrix, severity
+
+ProgressCallback = Callable[[str, float], None]
+
+CONVENTION = (
+    "mIoU is data-set-level (one confusion matrix over all test images) with void pixels ignored; BF-score and Hausdorff "
+    f"are per image and then averaged; BF tolerance {BF_TOLERANCE:.2%} of the image diagonal"
+)
+
+
+def evaluate(
+    model: Path,
+    data: str,
+    output: Path,
+    *,
+    split: str | None = None,
+    ground: GroundMatrix | None = None,
+    groups: Mapping[str, str] | None = None,
+    examples: int = 0,
+    threads: int | None = None,
+    batch: int = 4,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> dict[str, Any]:
+    """Run `model` on a data set and write its metrics to `output` (JSON); returns what was written.
+
+    Args:
+        model: an exported ONNX model with labels and confidence outputs.
+        data: the data set, as `open_dataset` takes it (`camvid:PATH`, `recording:PATH`).
+        output: where the JSON goes; example predictions go to the folder `<output stem>.frames` beside it.
+        split: of the data set, when it has several.
+        ground: the evaluation's ground matrix; the taxonomy's `severity` by default.
+        groups: cluster of each image by name, for the bootstrap; by default every image is its own.
+        examples: how many images, evenly spread over the data set, to keep with their predictions.
+        threads: CPU threads of the runtime; None = all physical cores.
+        batch: images per call.
+        seed: of the bootstrap.
+        progress: called with a text and the fraction done.
+
+    Raises:
+        BadInput: the model lacks an output, its taxonomy is not the data set's, or the data set is unusable or empty.
+    """
+    dataset = open_dataset(data, split)
+    segmenter = load(model, device="cpu", threads=threads)
+    metadata = segmenter.metadata
+    taxonomy = dataset.taxonomy
+    if metadata.taxonomy != taxonomy.name:
+        raise BadInput(
+            f"{model} predicts the classes of {metadata.taxonomy!r}, {data} is labelled in {taxonomy.name!r}; "
+            "evaluate it on a data set of its own taxonomy"
+        )
+    if "labels" not in segmenter.outputs or "confidence" not in segmenter.outputs:
+        raise BadInput(
+            f"{model} has the outputs {', '.join(segmenter.outputs)}; expected labels and confidence: export it again"
+        )
+    if len(dataset) == 0:
+        raise BadInput(f"{data}: the data set has no images")
+    matrix = ground if ground is not None else severity(taxonomy)
+    cost = np.asarray(matrix.cost, np.float64)
+    kept = set(np.linspace(0, len(dataset) - 1, examples).round().astype(int).tolist()) if examples else set()
+    frames = output.with_suffix(".frames")
+
+    scores, predictions = _score_images(segmenter, dataset, metadata, groups or {}, kept, batch, progress)
+    weights = cluster_weights(scores.groups, seed=seed)
+    estimates = {name: estimate(statistic, weights) for name, statistic in scores.statistics(cost).items()}
+    total = scores.confusions.sum(axis=0)
+    for index, labels in predictions.items():
+        with atomic_path(frames / f"{index:05d}.png") as path:
+            Image.fromarray(labels).save(path)
+    result = {
+        "model": str(model),
+        "data": data,
+        "images": len(scores.names),
+        "clusters": len(set(scores.groups)),
+        "convention": CONVENTION,
+        "taxonomy": taxonomy.name,
+        "classes": list(taxonomy.classes),
+        "objective": metadata.objective,
+        "architecture": metadata.architecture,
+        "revision": metadata.revision,
+        "size": [metadata.height, metadata.width],
+        "metrics": {name: value.to_dict() for name, value in estimates.items()},
+        "per_class": {
+            "iou": nullable(iou(total)),
+            "bf": nullable(class_means(scores.bf)),
+            "hausdorff_px": nullable(class_means(scores.hausdorff_px)),
+        },
+        "confusion": total.tolist(),
+        "severity_contributions": severity_contributions(total, cost).tolist(),
+        "ground": {"name": matrix.name, "cost": cost.tolist()},
+        "examples": [{"index": index, "name": scores.names[index]} for index in sorted(kept)],
+        "per_image": scores.to_dict(),
+    }
+    write_text(output, json.dumps(result, allow_nan=False))
+    return result
+
+
+def _score_images(
+    segmenter: Callable[[npt.NDArray[np.uint8]], Any],
+    dataset: Dataset,
+    metadata: ModelMetadata,
+    groups: Mapping[str, str],
+    kept: set[int],
+    batch: int,
+    progress: ProgressCallback | None,
+) -> tuple[ImageScores, dict[int, npt.NDArray[np.uint8]]]:
+    """Run every image through the model and measure it; returns the scores and the predictions of the `kept` images."""
+    classes = len(metadata.class_names)
+    names, confusions, bf, hausdorff, confidence = [], [], [], [], []
+    predictions = {}
+    for start in range(0, len(dataset), batch):
+        samples = [dataset[index] for index in range(start, min(start + batch, len(dataset)))]
+        images = np.stack([_resize(sample.image, metadata) for sample in samples])  # [B, H, W, 3]
+        result = segmenter(images)
+        for offset, sample in enumerate(samples):
+            # Predictions are brought to the label's size, never the label to the prediction's.
+            labels = _fit(result.labels[offset], sample.labels.shape)
+            certainty = _fit(result.confidence[offset], sample.labels.shape)
+            contours = contour_scores(labels, sample.labels, classes)
+            valid = sample.labels != IGNORE
+            names.append(sample.name)
+            confusions.append(confusion(labels, sample.labels, classes))
+            bf.append(contours.bf)
+            hausdorff.append(contours.hausdorff_px)
+            confidence.append(float(certainty[valid].mean(dtype=np.float64)) if valid.any() else math.nan)
+            if start + offset in kept:
+                predictions[start + offset] = labels.astype(np.uint8)
+        if progress is not None:
+            progress(f"evaluating image {len(names)} of {len(dataset)}", len(names) / len(dataset))
+    clusters = tuple(groups.get(name, name) for name in names)
+    scores = ImageScores(
+        tuple(names), clusters, np.stack(confusions), np.stack(bf), np.stack(hausdorff), np.array(confidence, np.float64)
+    )
+    return scores, predictions
+
+
+def _resize(image: npt.NDArray[np.uint8], metadata: ModelMetadata) -> npt.NDArray[np.uint8]:
+    """Bring a frame to the size the model takes."""
+    if image.shape[:2] == (metadata.height, metadata.width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((metadata.width, metadata.height), Image.Resampling.BILINEAR))
+
+
+def _fit(values: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[Any]:
+    """Bring a map [h, w] to `shape` (H, W) by its nearest values."""
+    if values.shape == tuple(shape):
+        return values
+    rows = (np.arange(shape[0]) + 0.5) * values.shape[0] / shape[0]
+    columns = (np.arange(shape[1]) + 0.5) * values.shape[1] / shape[1]
+    fitted: npt.NDArray[Any] = values[rows.astype(np.intp)[:, None], columns.astype(np.intp)[None, :]]
+    return fitted

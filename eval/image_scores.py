@@ -1,0 +1,125 @@
+"""The scores of every image of a data set, the metrics made of them, and the paired comparison of models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from roadworthy.eval.segmentation import expected_severity
+from roadworthy.eval.statistics import (
+    Counts,
+    Difference,
+    Floats,
+    Statistic,
+    cluster_weights,
+    differences,
+    of_confusion,
+    weighted_mean,
+)
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.scores import mean_iou
+
+METRICS: Mapping[str, str] = {
+    "miou": "mean IoU, 0..1, larger is better",
+    "pixel_accuracy": "fraction of valid pixels labelled right",
+    "bf": "mean BF-score, 0..1, larger is better",
+    "hausdorff_px": "mean modified Hausdorff distance [pixels], smaller is better",
+    "mean_max_probability": "mean of the largest class probability over valid pixels, 0..1",
+    "expected_severity": "mean severity per valid pixel under the ground matrix, 0..1, smaller is better",
+}
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """What was measured on each image of a data set, in its order."""
+
+    names: tuple[str, ...]
+    groups: tuple[str, ...]  # images of one group (a recorded episode) are resampled together
+    confusions: Counts  # [images, N, N] rows truth
+    bf: Floats  # [images, N]
+    hausdorff_px: Floats  # [images, N]
+    confidence: Floats  # [images] mean of the largest probability over valid pixels
+
+    def statistics(self, cost: Floats) -> dict[str, Statistic]:
+        """Make the statistic of every metric in `METRICS`; `cost` is the evaluation's ground matrix [N, N]."""
+        return {
+            "miou": of_confusion(self.confusions, mean_iou),
+            "pixel_accuracy": of_confusion(self.confusions, _accuracy),
+            "bf": weighted_mean(image_means(self.bf)),
+            "hausdorff_px": weighted_mean(image_means(self.hausdorff_px)),
+            "mean_max_probability": weighted_mean(self.confidence),
+            "expected_severity": of_confusion(self.confusions, lambda matrix: expected_severity(matrix, cost)),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON; of each confusion matrix only the entries that are not zero."""
+        flat = self.confusions.reshape(len(self.names), -1)
+        return {
+            "names": list(self.names),
+            "groups": list(self.groups),
+            "confusions": [[[int(place), int(row[place])] for place in np.flatnonzero(row)] for row in flat],
+            "bf": nullable(self.bf),
+            "hausdorff_px": nullable(self.hausdorff_px),
+            "confidence": nullable(self.confidence),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], classes: int) -> ImageScores:
+        """Read what `to_dict` wrote."""
+        flat = np.zeros((len(data["names"]), classes * classes), np.int64)
+        for row, entries in zip(flat, data["confusions"], strict=True):
+            for place, count in entries:
+                row[place] = count
+        arrays = {key: np.array(data[key], np.float64) for key in ("bf", "hausdorff_px", "confidence")}  # null becomes nan
+        return cls(tuple(data["names"]), tuple(data["groups"]), flat.reshape(-1, classes, classes), **arrays)
+
+
+def compare_scores(results: Mapping[str, Mapping[str, Any]], *, seed: int = 0) -> dict[str, list[Difference]]:
+    """Compare models on the same images, metric by metric (paired bootstrap); `results` are what `evaluate` wrote, by name.
+
+    Raises `BadInput` when they were not measured on the same images with the same classes and ground matrix.
+    """
+    first = next(iter(results.values()))
+    for name, result in results.items():
+        for key in ("classes", "ground"):
+            if result[key] != first[key]:
+                raise BadInput(f"{name} was evaluated with another {key} than the others; evaluate all models alike")
+        if result["per_image"]["names"] != first["per_image"]["names"]:
+            raise BadInput(f"{name} was evaluated on other images than the others; evaluate all models on one data set")
+    cost = np.array(first["ground"]["cost"], np.float64)
+    scores = {name: ImageScores.from_dict(result["per_image"], len(cost)) for name, result in results.items()}
+    weights = cluster_weights(next(iter(scores.values())).groups, seed=seed)
+    statistics = {name: score.statistics(cost) for name, score in scores.items()}
+    return {metric: differences({name: found[metric] for name, found in statistics.items()}, weights) for metric in METRICS}
+
+
+def _accuracy(matrix: Counts) -> float:
+    total = float(matrix.sum())
+    return float(np.trace(matrix)) / total if total else math.nan
+
+
+def image_means(values: Floats) -> Floats:
+    """Mean of each image [images, N] -> [images] over the classes that have a value; nan where none has."""
+    return _mean(values, axis=1)
+
+
+def class_means(values: Floats) -> Floats:
+    """Mean of each class [images, N] -> [N] over the images that have a value; nan where none has."""
+    return _mean(values, axis=0)
+
+
+def _mean(values: Floats, axis: int) -> Floats:
+    present = ~np.isnan(values)
+    count = present.sum(axis=axis)
+    total = np.where(present, values, 0.0).sum(axis=axis)
+    means: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return means
+
+
+def nullable(values: Floats) -> Any:
+    """Turn an array into lists with null for nan."""
+    return [nullable(item) for item in values] if values.ndim > 1 else [None if math.isnan(v) else v for v in values.tolist()]
