@@ -1,0 +1,150 @@
+"""The road network: drivable surface, sidewalks, crossings, paint, signals and spawn points of any OpenDRIVE map. UE axes."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import carla
+import numpy as np
+import shapely
+from shapely.geometry import Polygon, box
+from shapely.geometry.base import BaseGeometry
+from shapely.ops import unary_union
+
+from roadworthy.agent.town import opendrive
+from roadworthy.agent.town.lanes import LaneShape, sample_lanes
+from roadworthy.agent.town.markings import Marking, lane_markings, stop_markings, zebra
+from roadworthy.agent.town.signals import Signal, read_signals
+from roadworthy.agent.town.surfaces import HeightField, Surface, SurfaceGrid, polygons_of
+
+ASPHALT = frozenset(
+    "driving bidirectional shoulder stop entry exit onRamp offRamp connectingRamp biking parking restricted bus taxi HOV".split()
+)
+_GAP = 0.03  # [m] lanes are grown by it so that neighbours touch
+_JUNCTION_CLOSE = 4.0  # [m] gaps between turning lanes up to twice this are asphalt
+_BAND = 2.4  # [m] sidewalk beside every road of a map without sidewalk lanes
+MARGIN = 90.0  # [m] of terrain around the outermost road
+
+
+@dataclass(frozen=True)
+class RoadNetwork:
+    """Everything about a map that does not need a seed. Polygons are shapely geometries in UE metres."""
+
+    name: str
+    map: Any  # carla.Map
+    lanes: tuple[LaneShape, ...]
+    drivable: BaseGeometry
+    sidewalk: BaseGeometry
+    crosswalks: tuple[Polygon, ...]
+    markings: tuple[Marking, ...]
+    signals: tuple[Signal, ...]
+    junctions: dict[int, BaseGeometry]  # asphalt of each junction
+    bounds: tuple[float, float, float, float]  # [m] x0, y0, x1, y1 of the world that is drawn
+    heights: HeightField
+    grid: SurfaceGrid
+
+    @classmethod
+    def from_opendrive(cls, name: str, text: str) -> "RoadNetwork":
+        """Parse and build. Raises `opendrive.MapError` for an unusable file (a stranger's may still crash `carla.Map`)."""
+        drive = opendrive.parse(text)
+        carla_map = carla.Map(name, text)
+        lanes = tuple(sample_lanes(carla_map, drive.lanes))
+        if not lanes:
+            raise opendrive.MapError(f"{name}: no lane has a width")
+        junctions = _junction_surfaces(lanes)
+        side_lanes = unary_union([shape.polygon.buffer(_GAP) for shape in lanes if shape.span.kind == "sidewalk"])
+        asphalt = [s.polygon.buffer(_GAP, join_style="mitre") for s in lanes if s.span.kind in ASPHALT]
+        plain = unary_union(asphalt)
+        drivable = unary_union([plain, *(j.difference(side_lanes) for j in junctions.values())])
+        drivable = drivable.buffer(0.15, join_style="mitre").buffer(-0.15, join_style="mitre").simplify(0.02)
+        sidewalk = _sidewalks(drivable, side_lanes, junctions)
+        x0, y0, x1, y1 = unary_union([drivable, sidewalk]).bounds
+        bounds = (x0 - MARGIN, y0 - MARGIN, x1 + MARGIN, y1 + MARGIN)
+        heights = HeightField(np.concatenate([shape.centre for shape in lanes]), bounds)
+        signals = tuple(read_signals(carla_map, drive))
+        crosswalks = _crosswalks(carla_map, drivable)
+        markings = [*lane_markings(lanes), *stop_markings(signals), *(m for c in crosswalks for m in zebra(c))]
+        return cls(
+            name, carla_map, lanes, drivable, sidewalk, tuple(crosswalks), tuple(markings), signals, junctions, bounds,
+            heights, SurfaceGrid(drivable, sidewalk, bounds, heights),
+        )  # fmt: skip
+
+    def surface_at(self, x: float, y: float) -> Surface:
+        """The ground at a point: kind and height. A table look-up (about a microsecond)."""
+        return self.grid.at(x, y)
+
+    def spawn_points(self, spacing: float = 25.0) -> list[tuple[float, float, float, float]]:
+        """(x, y, z, yaw) on the centre of driving lanes outside junctions, `spacing` metres apart; z is 0.5 m over the road, yaw in degrees."""
+        points = []
+        for shape in self.lanes:
+            if shape.span.kind != "driving" or shape.span.junction >= 0 or shape.length < 16:
+                continue
+            steps = np.linalg.norm(np.diff(shape.centre[:, :2], axis=0), axis=1)
+            along = np.concatenate([[0.0], np.cumsum(steps)])
+            count = max(1, int((shape.length - 16) // spacing) + 1)
+            for distance in 8 + (np.arange(count) + 0.5) * (shape.length - 16) / count:
+                x, y, z = (float(np.interp(distance, along, shape.centre[:, axis])) for axis in range(3))
+                yaw = float(np.interp(distance, along, np.unwrap(shape.yaw)))
+                points.append((x, y, z + 0.5, (math.degrees(yaw) + 180) % 360 - 180))
+        return points
+
+
+def _junction_surfaces(lanes: tuple[LaneShape, ...]) -> dict[int, BaseGeometry]:
+    members: dict[int, list[Polygon]] = {}
+    for shape in lanes:
+        if shape.span.junction >= 0 and shape.span.kind in ASPHALT:
+            members.setdefault(shape.span.junction, []).append(shape.polygon.buffer(_GAP))
+    closed = {}
+    for junction, parts in sorted(members.items()):
+        shape = unary_union(parts)
+        filled = shape.buffer(_JUNCTION_CLOSE, quad_segs=4).buffer(-_JUNCTION_CLOSE, quad_segs=4)
+        closed[junction] = unary_union([shape, *(Polygon(p.exterior) for p in polygons_of(filled) if p.area < 3000)])
+    return closed
+
+
+def _sidewalks(drivable: BaseGeometry, side_lanes: BaseGeometry, junctions: dict[int, BaseGeometry]) -> BaseGeometry:
+    """Sidewalk lanes plus the corners that no lane covers; a band along every road where the map has no sidewalks."""
+    if side_lanes.area < 0.05 * drivable.area:
+        raw = drivable.buffer(_BAND, join_style="mitre", mitre_limit=2).difference(drivable)
+    else:
+        corners = [j.buffer(_BAND, quad_segs=4) for j in junctions.values() if side_lanes.intersects(j.buffer(_BAND + 1))]
+        raw = unary_union([side_lanes, *corners]).difference(drivable)
+    raw = raw.buffer(0.4, join_style="mitre").buffer(-0.4, join_style="mitre").difference(drivable)  # close slits
+    clean = raw.buffer(-0.25, join_style="mitre").buffer(0.25, join_style="mitre").difference(drivable)  # drop slivers
+    parts = [_without_small_holes(p, drivable) for p in polygons_of(clean.simplify(0.03)) if p.area > 2.0]
+    return unary_union(parts).difference(drivable)
+
+
+def _without_small_holes(polygon: Polygon, drivable: BaseGeometry) -> Polygon:
+    """Fill scraps of grass under 12 m2 that a sidewalk encloses."""
+    keep = [ring for ring in polygon.interiors if Polygon(ring).area > 12 or Polygon(ring).intersects(drivable.buffer(-0.1))]
+    return Polygon(polygon.exterior, keep)
+
+
+def _crosswalks(carla_map: Any, drivable: BaseGeometry) -> list[Polygon]:
+    """The map's crossings (`get_crosswalks` lists closed rings one after the other), cut to the asphalt."""
+    rings: list[list[tuple[float, float]]] = []
+    ring: list[tuple[float, float]] = []
+    points = [(place.x, place.y) for place in carla_map.get_crosswalks()]
+    closed = len(set(points)) < len(points)
+    for point in points:
+        if not closed and len(ring) == 4:  # a map whose outlines are not closed: they are rectangles
+            rings.append(ring)
+            ring = []
+        if len(ring) > 2 and math.dist(point, ring[0]) < 1e-3:
+            rings.append(ring)
+            ring = []
+        else:
+            ring.append(point)
+    if len(ring) == 4:
+        rings.append(ring)
+    found = []
+    for ring in rings:
+        polygon = shapely.make_valid(Polygon(ring))
+        found += [p for p in polygons_of(polygon) if p.area > 2 and p.intersects(drivable)]
+    return found
+
+
+def world_box(bounds: tuple[float, float, float, float]) -> Polygon:
+    """The rectangle of `bounds`."""
+    return box(*bounds)
