@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from roadworthy.export.activations import with_split_prelu
 from roadworthy.export.frames import run_frames
 from roadworthy.export.graph import FrameToLabels
 from roadworthy.export.parity import Parity, compare
@@ -118,7 +119,7 @@ def export_network(
         raise BadInput(f"{output}: expected a name that ends in .onnx")
     module = FrameToLabels(network.eval(), outputs).eval()
     with atomic_path(output) as temporary:
-        _write_graph(module, metadata, temporary, opset)
+        _write_graph(FrameToLabels(with_split_prelu(network), outputs).eval(), metadata, temporary, opset)
         parity = compare(temporary, module, frames)
         parity.check(min_agreement)
         file_bytes = temporary.stat().st_size

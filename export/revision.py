@@ -18,7 +18,7 @@ def roadworthy_version() -> str:
 
 
 def source_revision() -> str:
-    """Return the git revision of a source checkout, with `+local` when files differ from it; `unknown` for an installed wheel."""
+    """Return the git revision of a source checkout (`+local` when files differ), or `unknown` for an installed wheel."""
     folder = Path(__file__).resolve().parent
     try:
         # Ask for a file of ours: an installed package may lie inside somebody else's repository.

@@ -31,3 +31,8 @@ def parse_device(device: str) -> tuple[str, int]:
     if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdecimal())):
         raise BadInput(f"unknown device {device!r}; expected auto, cpu, cuda or cuda:N")
     return kind, int(index or 0)
+
+
+def first_line(error: Exception) -> str:
+    """Return the part of a many-line error that a person reads."""
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

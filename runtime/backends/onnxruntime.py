@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from roadworthy.runtime.backends.backend import Backend, parse_device
+from roadworthy.runtime.backends.backend import Backend, first_line, parse_device
 from roadworthy.runtime.errors import BadInput, MissingExtra, RoadworthyError
 from roadworthy.runtime.machine import usable_cores
 
@@ -63,7 +63,7 @@ def open_model(path: Path, device: str, threads: int | None) -> Backend:
     try:
         session = onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes for a bad graph
-        raise BadInput(f"{path}: ONNX Runtime cannot open this model ({_first_line(error)}); export it again") from error
+        raise BadInput(f"{path}: ONNX Runtime cannot open this model ({first_line(error)}); export it again") from error
     on_cuda = session.get_providers()[0] == "CUDAExecutionProvider"
     if kind == "cuda" and not on_cuda:
         raise RoadworthyError(
@@ -71,8 +71,3 @@ def open_model(path: Path, device: str, threads: int | None) -> Backend:
             "see 'roadworthy doctor', or use cpu"
         )
     return OnnxRuntimeBackend(session, f"cuda:{index}" if on_cuda else f"cpu, {options.intra_op_num_threads} threads")
-
-
-def _first_line(error: Exception) -> str:
-    """Return the part of a many-line error that a person reads."""
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
