@@ -1,0 +1,118 @@
+"""Intervals cover what they promise, pairing helps, clusters widen, and few events are treated exactly."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import poisson
+
+from roadworthy.eval import statistics
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.scores import mean_iou
+
+
+def test_bootstrap_interval_covers_the_mean_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    weights = statistics.cluster_weights([str(i) for i in range(40)], resamples=500, seed=1)
+    covered = 0
+    for _ in range(200):
+        values = rng.exponential(size=40)
+        interval = statistics.estimate(statistics.weighted_mean(values), weights)
+        covered += interval.low <= 1.0 <= interval.high
+    assert 0.87 <= covered / 200 <= 0.99
+
+
+def test_images_of_one_group_count_as_one() -> None:
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.normal(size=12), 10)  # ten identical images per episode
+    groups = [str(i // 10) for i in range(120)]
+    alone = statistics.estimate(statistics.weighted_mean(values), statistics.cluster_weights([str(i) for i in range(120)]))
+    together = statistics.estimate(statistics.weighted_mean(values), statistics.cluster_weights(groups))
+    assert together.high - together.low > 2.5 * (alone.high - alone.low)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    first, again, other = (statistics.cluster_weights(["a", "b", "c", "d"], seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert set(first.sum(axis=1)) == {4.0}
+
+
+def test_confusions_are_resampled_as_whole_images() -> None:
+    confusions = np.array([[[4, 0], [0, 4]], [[0, 4], [4, 0]]])  # one perfect image, one all wrong
+    statistic = statistics.of_confusion(confusions, mean_iou)
+    np.testing.assert_allclose(statistic(np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]])), [1 / 3, 1, 0])
+
+
+def test_one_image_has_no_interval() -> None:
+    interval = statistics.estimate(statistics.weighted_mean(np.array([0.4])), statistics.cluster_weights(["a"]))
+    assert interval.value == pytest.approx(0.4)
+    assert math.isnan(interval.low)
+    assert interval.to_dict() == {"value": pytest.approx(0.4), "low": None, "high": None, "level": 0.95}
+
+
+def test_pairing_tells_apart_what_the_intervals_alone_do_not() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.normal(size=60)  # what makes an image hard is the same for both models
+    first, second = hard + 0.05 + 0.01 * rng.normal(size=60), hard
+    weights = statistics.cluster_weights([str(i) for i in range(60)])
+    one, two = (statistics.estimate(statistics.weighted_mean(values), weights) for values in (first, second))
+    assert one.low < two.high
+    assert two.low < one.high  # the separate intervals overlap
+    (difference,) = statistics.differences(
+        {"first": statistics.weighted_mean(first), "second": statistics.weighted_mean(second)}, weights
+    )
+    assert difference.distinguishable
+    assert difference.estimate.value == pytest.approx(0.05, abs=0.01)
+
+
+def test_equal_models_are_seldom_told_apart_even_among_several() -> None:
+    rng = np.random.default_rng(0)
+    weights = statistics.cluster_weights([str(i) for i in range(40)], resamples=800)
+    called = 0
+    for _ in range(60):
+        models = {name: statistics.weighted_mean(rng.normal(size=40)) for name in "abc"}
+        called += any(difference.distinguishable for difference in statistics.differences(models, weights))
+    assert called / 60 <= 0.15
+
+
+def test_identical_models_cannot_be_told_apart() -> None:
+    values = np.random.default_rng(0).normal(size=10)
+    weights = statistics.cluster_weights([str(i) for i in range(10)])
+    (difference,) = statistics.differences({n: statistics.weighted_mean(values) for n in ("a", "b")}, weights)
+    assert not difference.distinguishable
+    assert difference.estimate.value == 0
+
+
+def test_nested_bootstrap_is_wider_when_policy_seeds_differ() -> None:
+    seeds = [str(s) for s in range(4) for _ in range(10)]
+    routes = [str(r) for _ in range(4) for r in range(10)]
+    values = np.repeat([0.0, 0.3, 0.7, 1.0], 10)  # all the spread is between policy seeds
+    nested = statistics.estimate(statistics.weighted_mean(values), statistics.nested_weights(seeds, routes))
+    naive = statistics.cluster_weights([f"{s}/{r}" for s, r in zip(seeds, routes, strict=True)])
+    plain = statistics.estimate(statistics.weighted_mean(values), naive)
+    assert nested.high - nested.low > 2 * (plain.high - plain.low)
+
+
+@given(events=st.integers(0, 40), exposure=st.floats(0.1, 100))
+def test_poisson_interval_is_exact(events: int, exposure: float) -> None:
+    rate = statistics.poisson_interval(events, exposure)
+    assert rate.value == pytest.approx(events / exposure)
+    assert poisson.cdf(events, rate.high * exposure) == pytest.approx(0.025)
+    if events:
+        assert poisson.sf(events - 1, rate.low * exposure) == pytest.approx(0.025)
+    else:
+        assert rate.low == 0
+        assert rate.high * exposure == pytest.approx(-math.log(0.025))  # 3.69 events per exposure cannot be excluded
+
+
+def test_impossible_rates_are_refused() -> None:
+    with pytest.raises(BadInput):
+        statistics.poisson_interval(-1, 2)
+    assert math.isnan(statistics.poisson_interval(0, 0).value)
+    with pytest.raises(BadInput, match="nothing to resample"):
+        statistics.cluster_weights([])

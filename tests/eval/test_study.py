@@ -1,0 +1,81 @@
+"""A study survives the way to YAML and back, and a wrong one says where it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from roadworthy.eval.study import PRESETS, load_study, preset, save_study, study_data, study_from
+from roadworthy.runtime.errors import BadInput
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets_are_valid_and_survive_yaml(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    save_study(PRESETS[name], path)
+    assert load_study(path) == PRESETS[name]
+
+
+def test_a_short_study_gets_the_defaults() -> None:
+    study = study_from(
+        {"name": "mine", "train": {"objectives": ["gambling", {"name": "wasserstein", "options": {"a": 1}}]}}, "s"
+    )
+    assert [plan.name for plan in study.train.objectives] == ["gambling", "wasserstein"]
+    assert study.train.objectives[1].options == {"a": 1}
+    assert study.drive == PRESETS["quick"].drive
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nme": 1}, "unknown key 'nme'; did you mean 'name'"),
+        ({"train": {"finetune_steps": "many"}}, "train: finetune_steps: found 'many', expected int"),
+        ({"train": {"learning_rate": "1e-3"}}, "write 1.0e-3"),
+        ({"train": {"finetune_steps": True}}, "expected int"),
+        ({"train": {"objectives": []}}, "train.objectives is empty"),
+        ({"train": {"objectives": ["gambling", "gambling"]}}, "names something twice"),
+        ({"drive": {"routes": 0}}, "drive.routes is 0, expected at least 1"),
+        (
+            {"test_data": {"towns": ["Grid01"], "episodes": 4, "frames": 5, "weathers": "wet"}},
+            "expected 'training' or 'held-out'",
+        ),
+        ({"test_data": {"towns": ["Grid01"]}}, "episodes, frames is missing"),
+        ({"train_data": 3}, "found 3, expected a mapping"),
+        ({"drive": {"policy_seeds": 4}}, "expected a list"),
+        ({"height": 128.5}, "expected int"),
+    ],
+)
+def test_wrong_studies_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput) as error:
+        study_from({"name": "mine", **change}, "study.yaml")
+    assert message in str(error.value)
+    assert "study.yaml" in str(error.value)
+
+
+def test_a_study_needs_a_name() -> None:
+    with pytest.raises(BadInput, match="name is missing"):
+        study_from({}, "study.yaml")
+
+
+def test_files_that_are_no_studies(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such study"):
+        load_study(tmp_path / "absent.yaml")
+    path = tmp_path / "study.yaml"
+    path.write_text("a: [1, ", encoding="utf-8")
+    with pytest.raises(BadInput, match="not readable as YAML"):
+        load_study(path)
+    path.write_text("!!python/object/apply:os.system ['true']", encoding="utf-8")
+    with pytest.raises(BadInput, match="not readable as YAML"):
+        load_study(path)
+
+
+def test_unknown_preset() -> None:
+    with pytest.raises(BadInput, match="quick"):
+        preset("slow")
+
+
+def test_data_is_plain() -> None:
+    data = study_data(PRESETS["quick"])
+    assert yaml.safe_load(yaml.safe_dump(data)) == data
