@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import queue
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from roadworthy.agent.carla_client import carla
+from roadworthy.agent.session import Session, SimulatorLost
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,39 @@ def tags_of(image: carla.Image) -> npt.NDArray[np.uint8]:
 
 def _bgra(image: carla.Image) -> npt.NDArray[np.uint8]:
     return np.frombuffer(image.raw_data, np.uint8).reshape(image.height, image.width, 4)
+
+
+class CameraFeed:
+    """Cameras of one rig on one car, read in step with the simulation."""
+
+    def __init__(self, session: Session, vehicle: carla.Actor, rig: CameraRig, kinds: Sequence[str]) -> None:
+        """Attach one `sensor.camera.<kind>` for each of `kinds` and start listening."""
+        self._session = session
+        self._queues: dict[str, queue.SimpleQueue[carla.Image]] = {}
+        self._cameras: list[carla.Actor] = []
+        library = session.world.get_blueprint_library()
+        for kind in kinds:
+            camera = session.spawn(rig.blueprint(library, kind), rig.transform(), attach_to=vehicle)
+            if camera is None:
+                raise SimulatorLost(f"the CARLA server at {session.address} refused a {kind} camera on {vehicle.type_id}")
+            self._cameras.append(camera)
+            self._queues[kind] = queue.SimpleQueue()
+            camera.listen(self._queues[kind].put)
+
+    def read(self, frame: int, timeout_s: float = 10.0) -> dict[str, carla.Image]:
+        """Return each camera's image of simulator frame `frame`; older ones are dropped. Raises `SimulatorLost`."""
+        images = {}
+        for kind, waiting in self._queues.items():
+            image = None
+            while image is None or image.frame < frame:
+                try:
+                    image = waiting.get(timeout=timeout_s)
+                except queue.Empty as error:
+                    raise SimulatorLost(f"the {kind} camera sent no image of frame {frame} within {timeout_s:.0f} s") from error
+            images[kind] = image
+        return images
+
+    def destroy(self) -> None:
+        """Stop and remove the cameras."""
+        self._session.destroy(*self._cameras)
+        self._cameras.clear()

@@ -1,0 +1,253 @@
+"""Records a driving data set from any CARLA server: colour frames with their semantic tags, from a car on CARLA's autopilot.
+
+The files are described in `roadworthy.agent.recording`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from roadworthy.agent.camera import CameraFeed, CameraRig, rgb_of, tags_of
+from roadworthy.agent.carla_client import carla
+from roadworthy.agent.lanegraph import RoadOption
+from roadworthy.agent.recording import Recording
+from roadworthy.agent.session import Session
+from roadworthy.agent.supervisor import Report, supervise
+from roadworthy.agent.traffic import Traffic
+from roadworthy.agent.weather import TRAINING_WEATHERS, get_weather, vary, weather_numbers
+from roadworthy.runtime.errors import BadInput, RoadworthyError
+
+Progress = Callable[[str, float], None]
+
+EGO = "vehicle.tesla.model3"
+CAMERAS = ("rgb", "semantic_segmentation")
+SETTLE_TICKS = 15  # [ticks] before the first frame of an episode: cars drop to the ground and drive off
+MAX_TICKS_PER_FRAME = 40  # [ticks] an episode that crawls ends after so many times its frames
+STANDING_TICKS = 30  # [ticks] between frames of a standing car: the others move on meanwhile
+STANDING_MPS = 0.3  # [m/s] slower is standing
+REPORT_TICKS = 50  # [ticks] between signs of life
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """What to record. Episodes take turns over towns and weathers."""
+
+    towns: tuple[str, ...] = ("Grid01", "Grid02")
+    episodes: int = 12  # in all
+    frames: int = 50  # per episode
+    weathers: tuple[str, ...] = TRAINING_WEATHERS
+    vehicles: int = 15  # others on the road
+    walkers: int = 15
+    seed: int = 0
+    spacing_m: float = 2.0  # [m] driven between two frames
+    max_standing: int = 2  # frames per stop
+    rig: CameraRig = field(default_factory=CameraRig)
+    image_format: Literal["png", "jpg"] = "png"  # of the colour frames; tags are always PNG
+    carla: str | None = None  # HOST:PORT of a CARLA server; None = an embedded town
+
+    def check(self) -> None:
+        """Raise `BadInput` for values that cannot be recorded with."""
+        for name, lowest in (("episodes", 1), ("frames", 1), ("vehicles", 0), ("walkers", 0), ("max_standing", 0)):
+            if getattr(self, name) < lowest:
+                raise BadInput(f"{name} is {getattr(self, name)}, expected {lowest} or more")
+        if not self.towns or not self.weathers:
+            raise BadInput("no town or no weather to record in, expected at least one of each")
+        if not 0.0 < self.spacing_m < 100.0:
+            raise BadInput(f"spacing_m is {self.spacing_m}, expected a distance between 0 and 100 m")
+        if self.image_format not in ("png", "jpg"):
+            raise BadInput(f"image_format is {self.image_format!r}, expected png or jpg")
+        for weather in self.weathers:
+            get_weather(weather)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One drive: where, in which weather, and the seed of everything in it."""
+
+    index: int
+    town: str
+    weather: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class RecordResult:
+    """What a recording holds after `record`."""
+
+    folder: Path
+    frames: int  # in the whole recording
+    new_frames: int  # added by this call
+    seconds: float
+    restarts: int  # of a simulator or client that died
+
+
+def plan_episodes(config: RecordConfig) -> list[Episode]:
+    """Spread the episodes over towns and weathers, evenly and in a seeded order."""
+    rng = np.random.default_rng(config.seed)
+    weathers = [config.weathers[i] for i in rng.permutation(len(config.weathers))]
+    towns = len(config.towns)
+    return [
+        Episode(
+            index=i,
+            town=config.towns[i % towns],
+            weather=weathers[(i // towns + i % towns) % len(weathers)],
+            seed=int(np.random.SeedSequence([config.seed, i]).generate_state(1)[0]),
+        )
+        for i in range(config.episodes)
+    ]
+
+
+def record(config: RecordConfig, output: Path, progress: Progress | None = None) -> RecordResult:
+    """Record into the folder `output`; a recording of the same configuration that was interrupted goes on.
+
+    Raises `BadInput` for a folder that holds something else, an unknown town or weather, or no CARLA server at
+    `config.carla`; `RoadworthyError` if the simulator keeps dying.
+    """
+    config.check()
+    began = time.monotonic()
+    recording = Recording.open(output, {key: value for key, value in asdict(config).items() if key != "carla"})
+    episodes = plan_episodes(config)
+    done = set(recording.frames_by_episode())
+    before = recording.frames_by_episode().total()
+    restarts = 0
+
+    def on_report(report: tuple[int, int, bool]) -> bool:
+        episode, frames, finished = report
+        if finished:
+            done.add(episode)
+        if progress is not None:
+            share = (len(done) + (0 if finished else frames / config.frames)) / len(episodes)
+            progress(f"episode {episode + 1} of {len(episodes)}, frame {frames} of {config.frames}", min(share, 1.0))
+        return finished
+
+    def on_restart(reason: str) -> None:
+        nonlocal restarts
+        restarts += 1
+        if progress is not None:
+            progress(f"starting the simulator again: {reason}", len(done) / len(episodes))
+
+    for town in config.towns:
+        if any(episode.town == town and episode.index not in done for episode in episodes):
+            supervise(record_town, config, output, town, on_report=on_report, on_restart=on_restart)
+    frames = recording.frames_by_episode().total()
+    return RecordResult(output, frames, frames - before, time.monotonic() - began, restarts)
+
+
+def record_town(report: Report, config: RecordConfig, output: Path, town: str) -> None:
+    """Record the episodes in `town` that `output` does not have yet. Runs in a worker process."""
+    recording = Recording(output)
+    done = recording.frames_by_episode()
+    with Session.open(config.carla, map=town, seed=config.seed) as session, ThreadPoolExecutor(1) as writer:
+        for episode in plan_episodes(config):
+            if episode.town == town and episode.index not in done:
+                lines = _drive(session, config, episode, recording, writer, report)
+                recording.add_episode(lines)
+                report((episode.index, len(lines), True))
+
+
+def _drive(
+    session: Session, config: RecordConfig, episode: Episode, recording: Recording, writer: ThreadPoolExecutor, report: Report
+) -> list[dict[str, Any]]:
+    """Drive one episode, save its images, and return its lines."""
+    rng = np.random.default_rng(episode.seed)
+    weather = vary(get_weather(episode.weather), rng)
+    session.world.set_weather(weather)
+    ego = _spawn_ego(session, rng)
+    traffic = Traffic(
+        session, vehicles=config.vehicles, walkers=config.walkers, seed=episode.seed, clear=ego.get_transform().location
+    )
+    saved: list[tuple[dict[str, Any], Future[dict[str, str]]]] = []
+    try:
+        traffic.drive(ego)
+        for _ in range(SETTLE_TICKS):
+            session.tick()
+        cameras = CameraFeed(session, ego, config.rig, CAMERAS)
+        choice = _FrameChoice(config.spacing_m, config.max_standing)
+        for tick in range(config.frames * MAX_TICKS_PER_FRAME):
+            frame = session.tick()
+            images = cameras.read(frame)
+            if tick % REPORT_TICKS == 0:
+                report((episode.index, len(saved), False))
+            state = session.world.get_snapshot().find(ego.id)
+            pose, velocity = state.get_transform(), state.get_velocity()
+            speed = math.hypot(velocity.x, velocity.y, velocity.z)
+            if not choice.wants(pose.location.x, pose.location.y, speed):
+                continue
+            name = f"{episode.index:04d}_{len(saved):05d}"
+            rgb, tags = rgb_of(images["rgb"]), tags_of(images["semantic_segmentation"])
+            line = {
+                "name": name,
+                "episode": episode.index,
+                "town": episode.town,
+                "weather": episode.weather,
+                "weather_parameters": weather_numbers(weather),
+                "seed": episode.seed,
+                "frame": frame,
+                "time_s": round((SETTLE_TICKS + tick + 1) * session.fixed_delta_s, 3),
+                "pose": _numbers(pose),
+                "speed_mps": round(speed, 3),
+                "command": int(_command(traffic.manager, ego)),
+            }
+            saved.append((line, writer.submit(recording.save_images, name, rgb, tags, config.image_format)))
+            if len(saved) == config.frames:
+                break
+        cameras.destroy()
+    finally:
+        traffic.release(ego)
+        traffic.destroy()
+        session.destroy(ego)
+    if not saved:
+        raise RoadworthyError(f"the car never moved in episode {episode.index} ({episode.town}, seed {episode.seed})")
+    return [{**line, **files.result()} for line, files in saved]
+
+
+class _FrameChoice:
+    """Which ticks to keep: one every few metres, and a few per stop, so that no two frames are nearly the same."""
+
+    def __init__(self, spacing_m: float, max_standing: int) -> None:
+        self._spacing_m, self._max_standing = spacing_m, max_standing
+        self._kept_at: tuple[float, float] | None = None
+        self._waited = 0  # [ticks] since the last kept frame
+        self._standing = 0  # frames kept in this stop
+
+    def wants(self, x: float, y: float, speed_mps: float) -> bool:
+        self._waited += 1
+        moved = self._kept_at is None or math.dist(self._kept_at, (x, y)) >= self._spacing_m
+        stood = speed_mps < STANDING_MPS and self._waited >= STANDING_TICKS and self._standing < self._max_standing
+        if not moved and not stood:
+            return False
+        self._standing = 0 if moved else self._standing + 1
+        self._kept_at, self._waited = (x, y), 0
+        return True
+
+
+def _spawn_ego(session: Session, rng: np.random.Generator) -> carla.Actor:
+    blueprint = session.world.get_blueprint_library().find(EGO)
+    blueprint.set_attribute("role_name", "hero")
+    places = session.map.get_spawn_points()
+    for index in rng.permutation(len(places)):
+        ego = session.spawn(blueprint, places[index])
+        if ego is not None:
+            session.tick()
+            return ego
+    raise RoadworthyError(f"no free place for the car on map {session.map_name!r} ({len(places)} spawn points)")
+
+
+def _command(manager: carla.TrafficManager, ego: carla.Actor) -> RoadOption:
+    """Return what the autopilot is about to do, as a command."""
+    name = str(manager.get_next_action(ego)[0]).upper()
+    return RoadOption[name] if name in RoadOption.__members__ else RoadOption.LANEFOLLOW
+
+
+def _numbers(pose: carla.Transform) -> dict[str, float]:
+    place, turn = pose.location, pose.rotation
+    values = {"x": place.x, "y": place.y, "z": place.z, "pitch": turn.pitch, "yaw": turn.yaw, "roll": turn.roll}
+    return {key: round(value, 4) for key, value in values.items()}
