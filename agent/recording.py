@@ -1,7 +1,7 @@
 """The folder of a recorded driving data set, and how it stays whole when the recorder is interrupted.
 
 - `recording.json`: what was asked for, so that an interrupted recording goes on with the same;
-- `rgb/NAME.png` (or `.jpg`) and `semantic/NAME.png`: the two cameras of the same tick. The latter holds CARLA's raw tags, 8 bit,
+- `rgb/NAME.png` (or `.jpg`) and `semantic/NAME.png`: the two cameras of one tick. The latter holds CARLA's raw tags, 8 bit,
   one channel;
 - `meta.jsonl`: one JSON object per frame with `name`, `rgb` and `semantic` (file names in the folder), `episode`, `town`,
   `weather`, `weather_parameters`, `seed` (of the episode), `frame` (of the simulator), `time_s` (of the episode), `pose`

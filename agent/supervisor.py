@@ -75,7 +75,7 @@ def _attempt(
     """Run the task once: ("done", result), ("bad input" | "error" | "retry", message); and whether it moved on."""
     context = multiprocessing.get_context("spawn")  # a fork would share the parent's threads and libraries half-way
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(sender, str(log), task, arguments), daemon=False)
+    process = context.Process(target=_work, args=(sender, os.getpid(), str(log), task, arguments), daemon=False)
     process.start()
     sender.close()
     progressed = False
@@ -103,9 +103,9 @@ def _death(exit_code: int | None) -> str:
     return signal.Signals(-exit_code).name if exit_code is not None and exit_code < 0 else f"exit code {exit_code}"
 
 
-def _work(sender: Connection, log: str, task: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+def _work(sender: Connection, parent: int, log: str, task: Callable[..., Any], arguments: tuple[object, ...]) -> None:
     """Run in the worker: send what becomes of the task, then leave without the clean-up that crashes the client."""
-    _die_with_parent()
+    _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(output, 1)  # the C++ client writes warnings straight to the terminal
@@ -127,5 +127,7 @@ def _work(sender: Connection, log: str, task: Callable[..., Any], arguments: tup
     os._exit(0)
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)

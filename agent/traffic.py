@@ -1,4 +1,4 @@
-"""Other road users: cars that CARLA's own Traffic Manager drives and people that its AI controllers walk, both in the client."""
+"""Other road users: cars that CARLA's own Traffic Manager drives, people that its AI controllers walk; both in the client."""
 
 from __future__ import annotations
 
