@@ -33,6 +33,11 @@ def parse_device(device: str) -> tuple[str, int]:
     return kind, int(index or 0)
 
 
+def cpu_with(threads: int) -> str:
+    """Describe a CPU device in words."""
+    return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+
+
 def first_line(error: Exception) -> str:
     """Return the part of a many-line error that a person reads."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

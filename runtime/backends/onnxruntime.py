@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from roadworthy.runtime.backends.backend import Backend, first_line, parse_device
+from roadworthy.runtime.backends.backend import Backend, cpu_with, first_line, parse_device
 from roadworthy.runtime.errors import BadInput, MissingExtra, RoadworthyError
 from roadworthy.runtime.machine import usable_cores
 
@@ -70,4 +70,4 @@ def open_model(path: Path, device: str, threads: int | None) -> Backend:
             "device cuda: the CUDA provider did not start (is a driver, CUDA or cuDNN library missing?); "
             "see 'roadworthy doctor', or use cpu"
         )
-    return OnnxRuntimeBackend(session, f"cuda:{index}" if on_cuda else f"cpu, {options.intra_op_num_threads} threads")
+    return OnnxRuntimeBackend(session, f"cuda:{index}" if on_cuda else cpu_with(options.intra_op_num_threads))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from roadworthy.runtime.backends.backend import Backend, first_line, parse_device
+from roadworthy.runtime.backends.backend import Backend, cpu_with, first_line, parse_device
 from roadworthy.runtime.errors import BadInput, MissingExtra
 from roadworthy.runtime.machine import usable_cores
 
@@ -56,4 +56,4 @@ def open_model(path: Path, device: str, threads: int | None) -> Backend:
         compiled = openvino.Core().compile_model(str(path), "CPU", options)
     except RuntimeError as error:
         raise BadInput(f"{path}: OpenVINO cannot open this model ({first_line(error)}); use backend onnxruntime") from error
-    return OpenVinoBackend(compiled, f"cpu, {threads} threads")
+    return OpenVinoBackend(compiled, cpu_with(threads))
