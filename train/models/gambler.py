@@ -1,0 +1,56 @@
+"""The gambler of gambling adversarial networks (arXiv 1908.02711): it sees a frame and its prediction, and places bets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from roadworthy.runtime.errors import BadInput
+from roadworthy.train.models.activation import PReLU
+from roadworthy.train.models.enet import Bottleneck, Downsampling, Upsampling
+
+
+class ENetGambler(nn.Module):
+    """An encoder-decoder of ENet's blocks at half its widths and a third of its depth: a critic needs no more to spot errors.
+
+    (The paper's gambler is the segmenter's architecture, for U-Net with six instead of nine down-sampling blocks.)
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.initial = nn.Sequential(
+            nn.Conv2d(3 + classes, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), PReLU(16)
+        )
+        self.down1 = Downsampling(16, 32)
+        self.stage1 = Bottleneck(32)
+        self.down2 = Downsampling(32, 64)
+        self.stage2 = nn.Sequential(
+            Bottleneck(64, dilation=2), Bottleneck(64, asymmetric=True), Bottleneck(64, dilation=4), Bottleneck(64, dilation=8)
+        )
+        self.up3 = Upsampling(64, 32)
+        self.stage3 = Bottleneck(32, relu=True)
+        self.up4 = Upsampling(32, 16)
+        self.stage4 = Bottleneck(16, relu=True)
+        self.scores = nn.ConvTranspose2d(16, 1, 2, stride=2)
+
+    def forward(self, frames: Tensor, probabilities: Tensor) -> Tensor:
+        """Score normalised frames `[B, 3, H, W]` and softmax predictions `[B, N, H, W]`: raw scores `[B, H, W]`."""
+        half = self.initial(torch.cat((frames, probabilities), 1))  # [B, 16, H/2, W/2]
+        quarter, where_half = self.down1(half)  # [B, 32, H/4, W/4]
+        eighth, where_quarter = self.down2(self.stage1(quarter))  # [B, 64, H/8, W/8]
+        quarter = self.stage3(self.up3(self.stage2(eighth), where_quarter))  # [B, 32, H/4, W/4]
+        half = self.stage4(self.up4(quarter, where_half))  # [B, 16, H/2, W/2]
+        scores: Tensor = self.scores(half)  # [B, 1, H, W]
+        return scores.squeeze(1)
+
+
+GAMBLERS: Mapping[str, Callable[[int], nn.Module]] = {"enet": ENetGambler}  # by the segmenter's name
+
+
+def build_gambler(model: str, classes: int) -> nn.Module:
+    """Build the gambler that goes with the segmenter called `model`, for `classes` classes."""
+    if model not in GAMBLERS:
+        raise BadInput(f"no gambler is known for the model {model!r}; the models with one: {', '.join(GAMBLERS)}")
+    return GAMBLERS[model](classes)

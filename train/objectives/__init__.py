@@ -1,0 +1,49 @@
+"""Objectives, by name. A new one is one file and one line of `OBJECTIVES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from roadworthy.runtime.errors import BadInput
+from roadworthy.train.objectives.cross_entropy import CrossEntropy, CrossEntropyOptions
+from roadworthy.train.objectives.gambling import Gambling, GamblingOptions
+from roadworthy.train.objectives.objective import Batch, Objective, Schedule, Setting
+from roadworthy.train.objectives.spec import parse_spec, read_options
+from roadworthy.train.objectives.wasserstein import Wasserstein, WassersteinOptions
+from roadworthy.train.objectives.weighted_sum import WeightedSum
+
+__all__ = ["OBJECTIVES", "Batch", "Objective", "Schedule", "Setting", "build_objective", "check_spec"]
+
+
+class Kind(NamedTuple):
+    """A registered objective: its options dataclass and how to build it from them."""
+
+    options: type[Any]
+    build: Callable[[Any, Setting], Objective]
+
+
+OBJECTIVES: Mapping[str, Kind] = {
+    "cross-entropy": Kind(CrossEntropyOptions, CrossEntropy),
+    "gambling": Kind(GamblingOptions, Gambling),
+    "wasserstein": Kind(WassersteinOptions, Wasserstein),
+}
+
+
+def check_spec(spec: str) -> None:
+    """Raise `BadInput` if `spec` does not name known objectives with known options."""
+    for term in parse_spec(spec):
+        _options(term.name, term.options)
+
+
+def build_objective(spec: str, setting: Setting) -> Objective:
+    """Build the objective that `spec` describes, for instance "cross-entropy + 0.5*wasserstein(metric=huber)"."""
+    terms = parse_spec(spec)
+    parts = [(term.weight, OBJECTIVES[term.name].build(_options(term.name, term.options), setting)) for term in terms]
+    return parts[0][1] if len(parts) == 1 and parts[0][0] == 1.0 else WeightedSum(parts)
+
+
+def _options(name: str, texts: dict[str, str]) -> object:
+    if name not in OBJECTIVES:
+        raise BadInput(f"unknown objective {name!r}; known: {', '.join(OBJECTIVES)}")
+    return read_options(OBJECTIVES[name].options, texts, name)

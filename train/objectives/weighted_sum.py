@@ -1,0 +1,42 @@
+"""A weighted sum of objectives: "cross-entropy + 0.5*wasserstein"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from roadworthy.runtime.errors import BadInput
+from roadworthy.train.models.prediction import Prediction
+from roadworthy.train.objectives.objective import Batch, Objective
+
+
+class WeightedSum(Objective):
+    """Minimise several objectives at once, of which at most one has a critic (that one keeps its schedule)."""
+
+    def __init__(self, parts: Sequence[tuple[float, Objective]]) -> None:
+        players = [part for _, part in parts if part.critic is not None]
+        if len(players) > 1:
+            raise BadInput("an objective can have one critic; leave one of the adversarial terms out of the sum")
+        self.parts = tuple(parts)
+        self._player = players[0] if players else None
+        if self._player is not None:
+            self.schedule, self.critic = self._player.schedule, self._player.critic
+
+    def attach(self, segmenter: nn.Module, critic: nn.Module | None) -> None:
+        """Give the networks to every part."""
+        super().attach(segmenter, critic)
+        for _, part in self.parts:
+            part.attach(segmenter, critic if part is self._player else None)
+
+    def terms(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted terms of all parts; terms of one name are added up."""
+        total: dict[str, Tensor] = {}
+        for weight, part in self.parts:
+            for name, loss in part.terms(prediction, batch).items():
+                total[name] = total[name] + weight * loss if name in total else weight * loss
+        return total
+
+    def critic_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the critic's terms of the one part that has one."""
+        return super().critic_loss(batch) if self._player is None else self._player.critic_loss(batch)
