@@ -146,11 +146,13 @@ def record_town(report: Report, config: RecordConfig, output: Path, town: str) -
     recording = Recording(output)
     done = recording.frames_by_episode()
     with Session.open(config.carla, map=town, seed=config.seed) as session, ThreadPoolExecutor(1) as writer:
-        for episode in plan_episodes(config):
-            if episode.town == town and episode.index not in done:
-                lines = _drive(session, config, episode, recording, writer, report)
-                recording.add_episode(lines)
-                report((episode.index, len(lines), True))
+        pending = [e for e in plan_episodes(config) if e.town == town and e.index not in done]
+        for number, episode in enumerate(pending):
+            if number > 0:
+                session.reload()  # so that an episode is the same whatever was recorded before it
+            lines = _drive(session, config, episode, recording, writer, report)
+            recording.add_episode(lines)
+            report((episode.index, len(lines), True))
 
 
 def _drive(

@@ -86,12 +86,16 @@ class Session:
         """
         self._enter(name)
 
+    def reload(self) -> None:
+        """Start the loaded map afresh: no actors, clock and random numbers at their beginning. Never with live traffic."""
+        self._enter("")
+
     def _enter(self, name: str | None) -> None:
         # The navigation mesh that the client downloads must not litter the user's home.
         self.client.set_files_base_folder(self._cache.name)
         try:
             self.world = self.client.get_world()
-            if name is not None:
+            if name is not None:  # "" reloads
                 self.client.set_timeout(LOAD_TIMEOUT_S)
                 self.world = self._load(name)
                 self.client.set_timeout(self.timeout_s)
@@ -107,6 +111,8 @@ class Session:
             raise self._lost(error) from error
 
     def _load(self, name: str) -> carla.World:
+        if not name:
+            return self.client.reload_world(False)
         if name.endswith(".xodr"):
             path = Path(name)
             if not path.is_file():
