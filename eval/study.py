@@ -221,7 +221,7 @@ class StudyFolder:
         return self.root / "evaluation" / f"{name}.json"
 
     def frames(self, name: str) -> Path:
-        """Example predictions of segmenter `name`."""
+        """Example predictions of segmenter `name`: train ids as PNG, named by the index of the image in the test data."""
         return self.root / "evaluation" / f"{name}.frames"
 
     @property
@@ -241,6 +241,10 @@ class StudyFolder:
     def episodes(self, name: str, policy_seed: int, town: str) -> Path:
         """The judged drives of one driver in one town."""
         return self.root / "episodes" / f"{name}-p{policy_seed}-{town}.jsonl"
+
+    def sketch(self, town: str) -> Path:
+        """The road lines of a town, for the report's maps."""
+        return self.root / "sketches" / f"{town}.json"
 
     def stage(self, job: str) -> Path:
         """The done-marker of a job: its fingerprint, seconds and result."""

@@ -1,0 +1,234 @@
+"""The report's drawings as inline SVG: no library in the page, colours from its style sheet, every name escaped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+Point = tuple[float, float]
+
+MARKERS = ("circle", "square", "diamond", "triangle")  # models differ by shape as well as by colour: print, colour-blind eyes
+WIDTH = 560  # [px] of a chart in its own coordinates; the page scales it
+ROW = 22  # [px]
+LABEL = 150  # [px] left of the axis
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One value with its interval, as drawn; `low` and `high` may be None."""
+
+    label: str
+    series: int  # index of the model: decides colour and shape
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""  # shown when the pointer rests on it
+    muted: bool = False
+
+
+def marker(series: int, x: float, y: float, size: float = 4.5, title: str = "", extra: str = "") -> Markup:
+    """Draw the symbol of model number `series` at (x, y)."""
+    shape = MARKERS[series % len(MARKERS)]
+    if shape == "circle":
+        body = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{:.1f}"').format(x, y, size)
+    elif shape == "square":
+        body = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"').format(
+            x - size * 0.9, y - size * 0.9, size * 1.8, size * 1.8
+        )
+    else:
+        reach = size * 1.25
+        corners: Sequence[Point] = (
+            ((x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y))
+            if shape == "diamond"
+            else ((x, y - reach), (x + reach, y + reach * 0.8), (x - reach, y + reach * 0.8))
+        )
+        body = Markup('<path d="M{}Z"').format("L".join(f"{a:.1f} {b:.1f}" for a, b in corners))
+    return body + Markup(' class="series s{} {}"><title>{}</title></{}>').format(
+        series % 6, extra, title, {"circle": "circle", "square": "rect"}.get(shape, "path")
+    )
+
+
+def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Choose about `count` round numbers that cover low..high."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / max(count - 1, 1)
+    magnitude = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def _text(x: float, y: float, text: str, css: str = "", anchor: str = "start") -> Markup:
+    return Markup('<text x="{:.1f}" y="{:.1f}" class="{}" text-anchor="{}">{}</text>').format(x, y, css, anchor, text)
+
+
+def _svg(width: float, height: float, label: str, body: Markup, css: str = "chart") -> Markup:
+    return Markup('<svg class="{}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
+        css, width, height, label, body
+    )
+
+
+def _axis(ticks: Sequence[float], left: float, right: float, top: float, bottom: float) -> Markup:
+    """Draw vertical grid lines with their numbers below."""
+    body = Markup("")
+    for tick in ticks:
+        x = _place(tick, ticks, left, right)
+        body += Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>').format(x, top, bottom)
+        body += _text(x, bottom + 14, _number(tick), "tick", "middle")
+    return body
+
+
+def _place(value: float, ticks: Sequence[float], left: float, right: float) -> float:
+    span = ticks[-1] - ticks[0]
+    return left + (value - ticks[0]) / span * (right - left) if span else (left + right) / 2
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def interval_chart(dots: Sequence[Dot], label: str, *, zero: bool = False) -> Markup:
+    """Draw one row per model: its value and interval. `zero` makes the axis start at 0."""
+    values = [v for dot in dots for v in (dot.value, dot.low, dot.high) if v is not None and math.isfinite(v)]
+    if not values:
+        return Markup('<p class="note">no data</p>')
+    low, high = (0.0 if zero else min(values)), max(values)
+    if high == low:
+        low, high = low - 0.5 * abs(low or 1), high + 0.5 * abs(high or 1)
+    ticks = nice_ticks(low, high)
+    left, right, top = float(LABEL), WIDTH - 20.0, 6.0
+    bottom = top + ROW * len(dots)
+    body = _axis(ticks, left, right, top, bottom)
+    for row, dot in enumerate(dots):
+        y = top + ROW * (row + 0.5)
+        css = "muted" if dot.muted else ""
+        body += _text(left - 8, y + 4, _short(dot.label, 24), f"name {css}", "end")
+        if dot.low is not None and dot.high is not None:
+            ends = [_place(end, ticks, left, right) for end in (dot.low, dot.high)]
+            body += Markup('<line class="whisker s{} {}" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>').format(
+                dot.series % 6, css, *ends, y=y
+            )
+        if dot.value is not None:
+            body += marker(dot.series, _place(dot.value, ticks, left, right), y, title=dot.note, extra=css)
+    return _svg(WIDTH, bottom + 22, label, body)
+
+
+def class_chart(classes: Sequence[str], values: Mapping[str, Sequence[float | None]], label: str) -> Markup:
+    """Draw one row per class and one symbol per model, on an axis from 0 to 1; None = the class does not occur."""
+    ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
+    left, right, top = float(LABEL), WIDTH - 20.0, 6.0
+    row_height = 19.0
+    bottom = top + row_height * len(classes)
+    body = _axis(ticks, left, right, top, bottom)
+    for row, name in enumerate(classes):
+        y = top + row_height * (row + 0.5)
+        body += Markup('<line class="rule" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>').format(left, right, y=y)
+        body += _text(left - 8, y + 4, _short(name, 24), "name", "end")
+        absent = True
+        for series, (model, numbers) in enumerate(values.items()):
+            number = numbers[row]
+            if number is None:
+                continue
+            absent = False
+            body += marker(series, _place(number, ticks, left, right), y, 4, f"{model}, {name}: {number:.3f}")
+        if absent:
+            body += _text(left + 6, y + 4, "not in the test images", "tick")
+    return _svg(WIDTH, bottom + 22, label, body)
+
+
+def heat_map(rows: Sequence[Sequence[float]], classes: Sequence[str], label: str, *, top_value: float | None = None) -> Markup:
+    """Draw a matrix, truth in the rows, prediction in the columns; darker is more, up to `top_value`."""
+    cell, side, head = 15.0, 92.0, 92.0
+    count = len(classes)
+    highest = top_value or max((value for row in rows for value in row), default=0.0) or 1.0
+    body = Markup('<rect class="cell-empty" x="{:.0f}" y="{:.0f}" width="{:.0f}" height="{:.0f}"/>').format(
+        side, head, cell * count, cell * count
+    )
+    for i, name in enumerate(classes):
+        shown = _short(name, 14)
+        body += _text(side - 4, head + cell * (i + 0.72), shown, "tick", "end")
+        x = side + cell * (i + 0.7)
+        body += Markup('<text class="tick" transform="translate({:.1f} {:.1f}) rotate(-60)">{}</text>').format(
+            x, head - 4, shown
+        )
+    for i, row in enumerate(rows):
+        for j, value in enumerate(row):
+            if not value > highest * 0.002:  # what nobody could see is left out of the page
+                continue
+            strength = min(value / highest, 1.0) ** 0.6  # lifts small entries into sight
+            title = f"truth {classes[i]}, predicted {classes[j]}: {value:.3g}"
+            body += Markup(
+                '<rect class="cell" x="{:.0f}" y="{:.0f}" width="{c:.0f}" height="{c:.0f}" fill-opacity="{:.2f}">'
+                "<title>{}</title></rect>"
+            ).format(side + cell * j, head + cell * i, strength, title, c=cell)
+    return _svg(side + cell * count + 24, head + cell * count + 6, label, body, "chart square")
+
+
+KIND_SYMBOLS: Mapping[str, str] = {
+    "collision_person": "M0 -6L6 5L-6 5Z",
+    "collision_car": "M-5 -5H5V5H-5Z",
+    "collision_static": "M0 -7L7 0L0 7L-7 0Z",
+    "off_line": "M-5 -5L5 5M-5 5L5 -5",
+    "off_road": "M-6 0H6M0 -6V6",
+}
+
+
+def kind_symbol(kind: str, x: float, y: float, title: str, scale: float = 1.0) -> Markup:
+    """Draw the symbol of an infraction kind."""
+    return Markup(
+        '<path class="event k-{}" d="{}" transform="translate({:.1f} {:.1f}) scale({:.2f})"><title>{}</title></path>'
+    ).format(kind, KIND_SYMBOLS[kind], x, y, scale, title)
+
+
+def kind_key(kind: str) -> Markup:
+    """Draw the symbol of an infraction kind for a legend."""
+    return Markup('<svg class="key" viewBox="-9 -9 18 18" aria-hidden="true">{}</svg>').format(kind_symbol(kind, 0, 0, ""))
+
+
+def series_key(series: int) -> Markup:
+    """Draw the symbol of a model for a legend."""
+    return Markup('<svg class="key" viewBox="-9 -9 18 18" aria-hidden="true">{}</svg>').format(marker(series, 0, 0, 6))
+
+
+@dataclass(frozen=True)
+class MapEvent:
+    """An infraction on a town map."""
+
+    kind: str
+    x_m: float
+    y_m: float
+    title: str
+
+
+def town_map(
+    roads: Sequence[Sequence[Point]], routes: Sequence[Sequence[Point]], events: Sequence[MapEvent], label: str
+) -> Markup:
+    """Draw a town from above (x forward = up, y right = right), the routes driven and where infractions happened."""
+    points = [point for line in (*roads, *routes) for point in line] + [(event.x_m, event.y_m) for event in events]
+    if not points:
+        return Markup('<p class="note">no map</p>')
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    margin, size = 12.0, 340.0
+    scale = (size - 2 * margin) / max(max(xs) - min(xs), max(ys) - min(ys), 1.0)
+
+    def place(point: Point) -> Point:
+        return margin + (point[1] - min(ys)) * scale, margin + (max(xs) - point[0]) * scale
+
+    def path(line: Sequence[Point], css: str) -> Markup:
+        if len(line) < 2:
+            return Markup("")
+        return Markup('<path class="{}" d="M{}"/>').format(css, "L".join("{:.1f} {:.1f}".format(*place(p)) for p in line))
+
+    body = Markup("").join(path(line, "road") for line in roads)
+    body += Markup("").join(path(line, "route") for line in routes)
+    body += Markup("").join(kind_symbol(e.kind, *place((e.x_m, e.y_m)), e.title, 0.75) for e in events)
+    height = 2 * margin + (max(xs) - min(xs)) * scale
+    return _svg(2 * margin + (max(ys) - min(ys)) * scale, height, label, body, "chart map")

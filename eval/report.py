@@ -1,0 +1,351 @@
+"""Write the page of a study: `report.html`, one file that needs nothing else, from `results.json` and the pictures.
+
+All text that comes from data (names, commands, versions) is escaped by the template engine; the drawings escape their own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from roadworthy.agent.infractions import INFRACTION_KINDS
+from roadworthy.eval import charts
+from roadworthy.eval.pictures import Example, load_examples
+from roadworthy.eval.results import load_results
+from roadworthy.eval.study import StudyFolder
+from roadworthy.eval.verdict import DRIVING, JUDGED, verdict
+from roadworthy.runtime.errors import MissingExtra
+from roadworthy.runtime.files import write_text
+
+KIND_WORDS: Mapping[str, str] = {
+    "collision_person": "person",
+    "collision_car": "car",
+    "collision_static": "static",
+    "off_line": "off-line",
+    "off_road": "off-road",
+}
+
+# metric -> (title, what it means, larger is better, None = neither)
+PANELS: Mapping[str, tuple[str, str, bool | None]] = {
+    "miou": ("mean IoU", "how much of each class is found, averaged over classes", True),
+    "bf": ("BF-score", "how well contours match the true ones", True),
+    "hausdorff_px": ("Hausdorff distance [px]", "how far contours lie from the true ones", False),
+    "expected_severity": ("expected severity", "what an average pixel's mistake costs under the ground matrix", False),
+    "mean_max_probability": (
+        "mean max-probability",
+        "how sure the segmenter is of itself; compare with the pixel accuracy",
+        None,
+    ),
+    "pixel_accuracy": ("pixel accuracy", "fraction of pixels labelled right", True),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of a table: what is shown, what sorts, and its interval."""
+
+    text: str
+    sort: float | None  # None sorts last
+    low: str = ""
+    high: str = ""
+    note: str = ""
+
+
+def write_report(folder: StudyFolder) -> Path:
+    """Write `report.html` of a finished study and return its path. Raises `BadInput` when the study has no results yet."""
+    results = load_results(folder)
+    page = render(results, load_examples(folder, results))
+    write_text(folder.report, page)
+    return folder.report
+
+
+def render(results: Mapping[str, Any], examples: Sequence[Example]) -> str:
+    """Return the page for `results` (as `results.collect` makes them)."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ModuleNotFoundError as error:
+        raise MissingExtra("jinja2", "report", "writing the report") from error
+    environment = Environment(
+        loader=PackageLoader("roadworthy.eval", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda value: f"{value:.0%}"
+    headline, sentences = verdict(results)
+    segmenters = results["segmenters"]
+    judges = all(segmenter["fit_to_judge"] for segmenter in segmenters)
+    return environment.get_template("report.html.j2").render(
+        results=results,
+        version=version("roadworthy"),
+        headline=headline,
+        sentences=sentences,
+        segmenters=segmenters,
+        judges=judges,
+        keys=[charts.series_key(index) for index in range(len(segmenters))],
+        kinds=[(kind, KIND_WORDS[kind], charts.kind_key(kind)) for kind in INFRACTION_KINDS],
+        ranking=[_ranking_row(segmenter) for segmenter in _ranked(segmenters)],
+        order={segmenter["name"]: index for index, segmenter in enumerate(segmenters)},
+        panels=[_panel(metric, results) for metric in PANELS],
+        driving_panel=_driving_panel(segmenters, judges),
+        driving=[_driving_row(segmenter, where) for segmenter in segmenters for where in ("training", "held_out")],
+        pairs=_pair_rows(results),
+        latency=[_latency_row(segmenter) for segmenter in segmenters],
+        latency_noise=[(s["label"], s["latency"]["noise"]) for s in segmenters if s["latency"].get("noise")],
+        latency_chart=_latency_chart(segmenters),
+        class_chart=charts.class_chart(
+            results["classes"], {s["label"]: s["per_class"]["iou"] for s in segmenters}, "IoU per class and segmenter"
+        ),
+        matrices=_matrices(results),
+        maps=_maps(results),
+        examples=examples,
+        legend=_legend(results),
+        machine=_machine(results["machine"]),
+        stages=_stages(results["stages"]),
+        config=json.dumps(results["study"], indent=2),
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _cell(estimate: Mapping[str, Any] | None, digits: int, scale: float = 1.0) -> Cell:
+    """Write an estimate with its interval; nothing measured is a dash."""
+    if estimate is None or estimate["value"] is None:
+        return Cell("–", None)
+    low, high = (None if estimate[key] is None else estimate[key] * scale for key in ("low", "high"))
+    note = "no interval: too few images or routes" if low is None else ""
+    return Cell(
+        _number(estimate["value"] * scale, digits),
+        estimate["value"],
+        _number(low, digits) if low is not None else "",
+        _number(high, digits) if high is not None else "",
+        note,
+    )
+
+
+def _km_cell(between: Mapping[str, Any] | None) -> Cell:
+    """Write kilometres between infractions; "> 1.2" when none happened in 1.2 km."""
+    if between is None or (between["between_km"] is None and between["events"]):
+        return Cell("–", None)
+    low = _number(between["low_km"], 2)
+    if between["events"] == 0:
+        if not between["km"]:
+            return Cell("–", None, note="nothing driven")
+        return Cell(f"> {between['km']:.2f}", 1e6 + between["km"], low, "∞", f"none in {between['km']:.2f} km")
+    high = "∞" if between["high_km"] is None else _number(between["high_km"], 2)
+    return Cell(
+        f"{between['between_km']:.2f}", between["between_km"], low, high, f"{between['events']} in {between['km']:.2f} km"
+    )
+
+
+def _ranked(segmenters: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(segmenters, key=lambda s: -(s["metrics"]["miou"]["value"] or 0.0))
+
+
+def _ranking_row(segmenter: Mapping[str, Any]) -> dict[str, Any]:
+    metrics, latency = segmenter["metrics"], segmenter["latency"]
+    low, high = latency["p50_interval_ms"]
+    drive = segmenter["drive"]["all"]
+    return {
+        "segmenter": segmenter,
+        "cells": [
+            _cell(metrics["miou"], 3),
+            _cell(metrics["bf"], 3),
+            _cell(metrics["mean_max_probability"], 3),
+            _cell(metrics["expected_severity"], 1, 1000),
+            Cell(f"{latency['p50_ms']:.1f}", latency["p50_ms"], f"{low:.1f}", f"{high:.1f}"),
+            Cell(f"{latency['fps']:.0f}", latency["fps"], f"{1000 / high:.0f}", f"{1000 / low:.0f}"),
+        ],
+        "driving": [
+            _cell(drive and drive["completion"], 0, 100),
+            *(_km_cell(drive and drive["between"][kind]) for kind in INFRACTION_KINDS),
+        ],
+    }
+
+
+def _driving_row(segmenter: Mapping[str, Any], where: str) -> dict[str, Any]:
+    drive = segmenter["drive"][where]
+    return {
+        "segmenter": segmenter,
+        "where": "training town" if where == "training" else "held-out town",
+        "episodes": drive["episodes"] if drive else 0,
+        "km": _number(drive["km"], 2) if drive else "–",
+        "cells": [
+            _cell(drive and drive["completion"], 0, 100),
+            _cell(drive and drive["success"], 0, 100),
+            *(_km_cell(drive and drive["between"][kind]) for kind in INFRACTION_KINDS),
+        ],
+    }
+
+
+def _latency_row(segmenter: Mapping[str, Any]) -> dict[str, Any]:
+    latency = segmenter["latency"]
+    low, high = latency["p50_interval_ms"]
+    return {
+        "segmenter": segmenter,
+        "backend": latency["backend"],
+        "bytes": f"{latency['file_bytes'] / 1e6:.2f}",
+        "cells": [
+            Cell(f"{latency['p50_ms']:.2f}", latency["p50_ms"], f"{low:.2f}", f"{high:.2f}"),
+            *(Cell(f"{latency[key]:.2f}", latency[key]) for key in ("p90_ms", "p99_ms", "max_ms")),
+            Cell(f"{latency['fps']:.0f}", latency["fps"]),
+        ],
+    }
+
+
+def _latency_chart(segmenters: Sequence[Mapping[str, Any]]) -> Any:
+    dots = [
+        charts.Dot(
+            s["label"],
+            i,
+            s["latency"]["p50_ms"],
+            s["latency"]["p50_ms"],
+            s["latency"]["p99_ms"],
+            f"p50 {s['latency']['p50_ms']:.2f} ms",
+        )
+        for i, s in enumerate(segmenters)
+    ]
+    return charts.interval_chart(dots, "latency: median, line to the 99th percentile [ms]", zero=True)
+
+
+def _panel(metric: str, results: Mapping[str, Any]) -> dict[str, Any]:
+    title, meaning, larger = PANELS[metric]
+    dots = []
+    for index, segmenter in enumerate(results["segmenters"]):
+        estimate = segmenter["metrics"][metric]
+        note = f"{segmenter['label']}: {_number(estimate['value'], 4)}"
+        dots.append(charts.Dot(segmenter["label"], index, estimate["value"], estimate["low"], estimate["high"], note))
+    direction = "" if larger is None else "larger is better" if larger else "smaller is better"
+    return {"title": title, "meaning": meaning, "direction": direction, "chart": charts.interval_chart(dots, title)}
+
+
+def _driving_panel(segmenters: Sequence[Mapping[str, Any]], judges: bool) -> Any:
+    dots = []
+    for index, segmenter in enumerate(segmenters):
+        for where, words in (("training", "training town"), ("held_out", "held-out town")):
+            drive = segmenter["drive"][where]
+            if drive is None:
+                continue
+            completion = drive["completion"]
+            label = f"{segmenter['label']}, {words.split()[0]}"
+            note = f"{segmenter['label']}, {words}: {completion['value']:.0%} of the route"
+            dots.append(
+                charts.Dot(label, index, completion["value"], completion["low"], completion["high"], note, muted=not judges)
+            )
+    return charts.interval_chart(dots, "route completion, 0 to 1", zero=True)
+
+
+def _pair_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List every paired difference with the answer: told apart, or not."""
+    labels = {segmenter["name"]: segmenter["label"] for segmenter in results["segmenters"]}
+    fit = all(segmenter["fit_to_judge"] for segmenter in results["segmenters"])
+    rows = []
+    for metric, (name, sign) in JUDGED.items():
+        judged = fit or metric not in DRIVING
+        for pair in results["comparisons"].get(metric) or []:
+            better = pair["first"] if pair["value"] is not None and pair["value"] * sign > 0 else pair["second"]
+            answer = f"{labels[better]} is better" if pair["distinguishable"] else "cannot be told apart"
+            rows.append({
+                "metric": name,
+                "first": labels[pair["first"]],
+                "second": labels[pair["second"]],
+                "value": _signed(pair["value"]),
+                "low": _signed(pair["low"]),
+                "high": _signed(pair["high"]),
+                "answer": answer if judged else "not judged",
+                "muted": not judged,
+            })  # fmt: skip
+    return rows
+
+
+def _signed(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:+.4f}" if abs(value) < 0.1 else f"{value:+.3f}" if abs(value) < 10 else f"{value:+.1f}"
+
+
+def _matrices(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Draw the ground matrix, and where each segmenter's expected severity comes from, on one scale."""
+    classes = results["classes"]
+    top = max(max(map(max, s["severity_contributions"])) for s in results["segmenters"])
+    found = [{
+        "title": f"Ground matrix “{results['ground']['name']}”",
+        "text": "what each mistake costs, 0 to 1; truth in the rows, prediction in the columns",
+        "chart": charts.heat_map(results["ground"]["cost"], classes, "ground matrix: cost of each mistake", top_value=1.0),
+    }]  # fmt: skip
+    for segmenter in results["segmenters"]:
+        rows = segmenter["severity_contributions"]
+        worst = sorted(((value, t, p) for t, row in enumerate(rows) for p, value in enumerate(row) if value > 0), reverse=True)[
+            :3
+        ]
+        total = sum(map(sum, rows)) or math.inf
+        listed = "; ".join(f"{classes[t]} taken for {classes[p]} {value / total:.0%}" for value, t, p in worst)
+        found.append({
+            "title": f"Where {segmenter['label']} pays",
+            "text": f"share of its expected severity: {listed}" if listed else "no mistakes",
+            "chart": charts.heat_map(rows, classes, f"severity contributions of {segmenter['label']}", top_value=top),
+        })  # fmt: skip
+    return found
+
+
+def _maps(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Draw each town once per segmenter, with the places of its infractions."""
+    found = []
+    for town, facts in results["towns"].items():
+        for segmenter in results["segmenters"]:
+            drives = [e for e in results["episodes"] if e["town"] == town and e["segmenter"] == segmenter["name"]]
+            events = [event for drive in drives for event in _events(drive)]
+            routes = [[(x, y) for x, y in drive["trajectory"]] for drive in drives]
+            label = f"{town} with the infractions of {segmenter['label']}"
+            found.append({
+                "town": town,
+                "held_out": facts["held_out"],
+                "label": segmenter["label"],
+                "drives": len(drives),
+                "infractions": len(events),
+                "chart": charts.town_map([[(x, y) for x, y in line] for line in facts["roads"]], routes, events, label),
+            })  # fmt: skip
+    return found
+
+
+def _events(drive: Mapping[str, Any]) -> list[charts.MapEvent]:
+    """List the infractions of one drive that have a place."""
+    found = []
+    for item in drive["infractions"]:
+        if item["x_m"] is not None and item["y_m"] is not None:
+            what = " ".join(filter(None, (KIND_WORDS[item["kind"]], item["other"])))
+            title = f"{what} at {item['time_s']:.1f} s, route {drive['route']}, {drive['weather']}"
+            found.append(charts.MapEvent(item["kind"], item["x_m"], item["y_m"], title))
+    return found
+
+
+def _legend(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List (class, CSS colour) of the classes that occur in truth or predictions."""
+    used = {i for s in results["segmenters"] for i, value in enumerate(s["per_class"]["iou"]) if value is not None}
+    return [
+        (name, "#{:02x}{:02x}{:02x}".format(*results["palette"][i])) for i, name in enumerate(results["classes"]) if i in used
+    ]
+
+
+def _machine(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [
+        ("Processor", f"{facts['cpu']}, {facts['usable_cores']} of {facts['physical_cores']} cores usable"),
+        ("Instruction sets", ", ".join(facts["instruction_sets"]) or "none of those that matter"),
+        ("Memory", f"{facts['memory_gib']} GiB"),
+        ("GPU", ", ".join(facts["gpus"]) or "none"),
+        ("System", f"{facts['system']}, Python {facts['python']}"),
+        ("Load before the latency run", f"{facts['load_1min']} running processes"),
+    ]
+    return [*rows, ("Versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items()))]
+
+
+def _stages(stages: Mapping[str, float]) -> list[tuple[str, str]]:
+    return [(name, f"{seconds:.0f}") for name, seconds in stages.items()]

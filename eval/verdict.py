@@ -1,0 +1,138 @@
+"""The verdict in plain words: what the figures of a study support, and what they do not.
+
+Nothing here is decided by eye: a model is said to lead only where the paired intervals separate it from every other one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Metric -> (name in a sentence, +1 when larger is better, -1 when smaller)
+JUDGED: Mapping[str, tuple[str, int]] = {
+    "miou": ("mean IoU", 1),
+    "bf": ("BF-score", 1),
+    "hausdorff_px": ("Hausdorff distance", -1),
+    "expected_severity": ("expected severity", -1),
+    "completion": ("route completion", 1),
+    "infractions_per_km": ("infractions per kilometre", -1),
+}
+DRIVING = ("completion", "infractions_per_km")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the models stand on one metric."""
+
+    metric: str
+    leader: str | None  # better than every other one, beyond doubt
+    apart: tuple[tuple[str, str], ...]  # (better, worse) pairs that the data tell apart
+    together: tuple[tuple[str, str], ...]  # pairs that they do not
+
+
+def standing(metric: str, comparisons: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Standing:
+    """Read the pairwise comparisons of one metric."""
+    sign = JUDGED[metric][1]
+    apart, together = [], []
+    for pair in comparisons:
+        first, second = str(pair["first"]), str(pair["second"])
+        if not pair["distinguishable"]:
+            together.append((first, second))
+        elif pair["value"] * sign > 0:
+            apart.append((first, second))
+        else:
+            apart.append((second, first))
+    leaders = [name for name in names if len(names) > 1 and all((name, other) in apart for other in names if other != name)]
+    return Standing(metric, leaders[0] if leaders else None, tuple(apart), tuple(together))
+
+
+def standings(results: Mapping[str, Any]) -> list[Standing]:
+    """Read every metric that may be judged; driving only when all policies drive well enough to judge."""
+    names = [str(segmenter["name"]) for segmenter in results["segmenters"]]
+    found = []
+    for metric in JUDGED:
+        if metric in DRIVING and not _fit(results):
+            continue
+        pairs = results["comparisons"].get(metric) or []
+        if pairs:
+            found.append(standing(metric, pairs, names))
+    return found
+
+
+def verdict(results: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the headline and the sentences that support or limit it."""
+    labels = {str(segmenter["name"]): str(segmenter["label"]) for segmenter in results["segmenters"]}
+    judged = standings(results)
+    return _headline(judged, labels), [*_per_metric(judged, labels), *_limits(results, labels)]
+
+
+def _fit(results: Mapping[str, Any]) -> bool:
+    return all(segmenter["fit_to_judge"] for segmenter in results["segmenters"])
+
+
+def _headline(judged: Sequence[Standing], labels: Mapping[str, str]) -> str:
+    won: dict[str, list[str]] = {}
+    for item in judged:
+        if item.leader is not None:
+            won.setdefault(item.leader, []).append(JUDGED[item.metric][0])
+    if len(labels) < 2:
+        return "One segmenter alone: there is nothing to compare it with."
+    if not won:
+        return f"This study cannot name a winner among the {len(labels)} segmenters."
+    if len(won) == 1:
+        ((name, metrics),) = won.items()
+        others = len([item for item in judged if item.leader is None])
+        rest = f"; on the other {others} measures nobody leads beyond doubt" if others else ""
+        return f"{labels[name]} leads on {listed(metrics)}{rest}."
+    parts = [f"{labels[name]} leads on {listed(metrics)}" for name, metrics in won.items()]
+    return f"No segmenter wins on everything: {'; '.join(parts)}."
+
+
+def _per_metric(judged: Sequence[Standing], labels: Mapping[str, str]) -> list[str]:
+    """Say for each metric which pairs the data tell apart, and which not."""
+    sentences = []
+    for item in judged:
+        name = JUDGED[item.metric][0]
+        better = [f"{labels[first]} is better than {labels[second]}" for first, second in item.apart]
+        same = [f"{labels[first]} and {labels[second]}" for first, second in item.together]
+        if not better:
+            sentences.append(f"On {name} the study cannot tell the segmenters apart.")
+        elif same:
+            sentences.append(f"On {name} {listed(better)}; it cannot tell {listed(same)} apart.")
+        else:
+            sentences.append(f"On {name} {listed(better)}.")
+    return sentences
+
+
+def _limits(results: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
+    """Say what the study cannot know."""
+    sentences = []
+    if not _fit(results):
+        lame = [
+            f"{labels[str(s['name'])]} {s['training_completion']:.0%}" if s["training_completion"] is not None
+            else f"{labels[str(s['name'])]} did not drive"
+            for s in results["segmenters"]
+        ]  # fmt: skip
+        sentences.append(
+            "Driving decides nothing here: a policy that cannot finish the training routes judges nobody, and not every policy "
+            f"completes half of them (route completion in the training town: {', '.join(lame)}). Train the drivers for longer."
+        )
+    if len(results["seeds"]["training"]) < 2:
+        sentences.append(
+            "Each objective was trained once: a difference found here is between these trained models. "
+            "Whether the objective made it needs several training seeds."
+        )
+    if len(results["seeds"]["policy"]) < 2:
+        sentences.append("Each segmenter has one driver: the luck of the policy's training is not in the driving intervals.")
+    in_sample = [labels[str(s["name"])] for s in results["segmenters"] if s["in_sample_severity"]]
+    if in_sample:
+        sentences.append(
+            f"{listed(in_sample)} learned on the very matrix that scores expected severity: this figure is in-sample for it."
+        )
+    return sentences
+
+
+def listed(items: Sequence[str]) -> str:
+    """Join with commas and a final "and"."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
