@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import shapely
 
 from roadworthy.agent.town.convex import MAX_CORNERS, ConvexMesh, partition
-from roadworthy.agent.town.walkways import AGENT_RADIUS_M, Walkways, walkways
+from roadworthy.agent.town.roads import RoadNetwork
+from roadworthy.agent.town.walkways import AGENT_RADIUS_M, walkways
 
 # Area ids and polygon flags that the client filters on. A random destination lies on the sidewalk.
 SIDEWALK, CROSSWALK, ROAD = 1, 2, 3
@@ -43,30 +43,26 @@ class Navmesh:
 
 
 def build_navmesh(name: str, text: str) -> Navmesh:
-    """Build the mesh of the OpenDRIVE map `text`, named `name`.
-
-    Where the map has no sidewalk lanes, a band around the road is taken. Raises `NavmeshError`.
-    """
-    return mesh_walkways(name, walkways(name, text))
+    """Build the mesh of the OpenDRIVE map `text`, named `name`. Raises `NavmeshError`, and `MapError` for an unusable map."""
+    return navmesh_of(RoadNetwork.from_opendrive(name, text))
 
 
-def mesh_walkways(name: str, ways: Walkways) -> Navmesh:
-    """Turn plane regions and their heights into the file. Raises `NavmeshError`."""
+def navmesh_of(roads: RoadNetwork) -> Navmesh:
+    """Build the mesh of a road network. Raises `NavmeshError`."""
+    ways = walkways(roads)
     mesh = partition([(ways.sidewalk, SIDEWALK), (ways.crosswalks, CROSSWALK), (ways.road, ROAD)])
     if SIDEWALK not in mesh.labels:
-        raise NavmeshError(f"map {name!r} has no place for pedestrians, expected a sidewalk or room beside a road")
+        raise NavmeshError(f"map {roads.name!r} has no place for pedestrians, expected a sidewalk or room beside a road")
     if max(len(mesh.vertices), len(mesh.polygons)) >= MAX_COUNT:
         raise NavmeshError(
-            f"map {name!r} needs {len(mesh.vertices)} vertices and {len(mesh.polygons)} polygons for pedestrians, "
+            f"map {roads.name!r} needs {len(mesh.vertices)} vertices and {len(mesh.polygons)} polygons for pedestrians, "
             f"one navigation tile holds {MAX_COUNT - 1}: use a smaller map"
         )
-    samples = shapely.STRtree([shapely.Point(x, y) for x, y in ways.heights[:, :2]])
-    nearest = samples.nearest([shapely.Point(x, y) for x, y in mesh.vertices])  # [V]
-    z = ways.heights[nearest, 2]  # [V]
+    z = [roads.surface_at(x, y).height for x, y in mesh.vertices]  # [V]
     data = encode(np.column_stack([mesh.vertices, z]), mesh)
     digest = hashlib.sha256(data).hexdigest()[:12]
     counts = {area: mesh.labels.count(area) for area in FLAGS}
-    return Navmesh(f"Carla/Maps/{name}/Nav/{name}-{digest}.bin", data, counts)
+    return Navmesh(f"Carla/Maps/{roads.name}/Nav/{roads.name}-{digest}.bin", data, counts)
 
 
 def encode(vertices: npt.NDArray[np.float64], mesh: ConvexMesh) -> bytes:
