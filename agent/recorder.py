@@ -134,9 +134,13 @@ def record(config: RecordConfig, output: Path, progress: Progress | None = None)
         if progress is not None:
             progress(f"starting the simulator again: {reason}", len(done) / len(episodes))
 
-    for town in config.towns:
-        if any(episode.town == town and episode.index not in done for episode in episodes):
-            supervise(record_town, config, output, town, on_report=on_report, on_restart=on_restart)
+    try:
+        for town in config.towns:
+            if any(episode.town == town and episode.index not in done for episode in episodes):
+                supervise(record_town, config, output, town, on_report=on_report, on_restart=on_restart)
+    except BadInput:
+        recording.discard_empty()
+        raise
     frames = recording.frames_by_episode().total()
     return RecordResult(output, frames, frames - before, time.monotonic() - began, restarts)
 
@@ -172,7 +176,7 @@ def _drive(
         for _ in range(SETTLE_TICKS):
             session.tick()
         cameras = CameraFeed(session, ego, config.rig, CAMERAS)
-        choice = _FrameChoice(config.spacing_m, config.max_standing)
+        choice = FrameChoice(config.spacing_m, config.max_standing)
         for tick in range(config.frames * MAX_TICKS_PER_FRAME):
             frame = session.tick()
             images = cameras.read(frame)
@@ -211,7 +215,7 @@ def _drive(
     return [{**line, **files.result()} for line, files in saved]
 
 
-class _FrameChoice:
+class FrameChoice:
     """Which ticks to keep: one every few metres, and a few per stop, so that no two frames are nearly the same."""
 
     def __init__(self, spacing_m: float, max_standing: int) -> None:
@@ -221,6 +225,7 @@ class _FrameChoice:
         self._standing = 0  # frames kept in this stop
 
     def wants(self, x: float, y: float, speed_mps: float) -> bool:
+        """Whether to keep this tick's frame; call it once per tick."""
         self._waited += 1
         moved = self._kept_at is None or math.dist(self._kept_at, (x, y)) >= self._spacing_m
         stood = speed_mps < STANDING_MPS and self._waited >= STANDING_TICKS and self._standing < self._max_standing

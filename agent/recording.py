@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -99,6 +100,11 @@ class Recording:
             raise RoadworthyError(
                 f"{self.folder}: cannot be written ({error.strerror}); free space and run again to go on"
             ) from error
+
+    def discard_empty(self) -> None:
+        """Remove the folder again if no episode was recorded."""
+        if not (self.folder / "meta.jsonl").exists():
+            shutil.rmtree(self.folder)
 
     def _lines(self) -> list[dict[str, Any]]:
         path = self.folder / "meta.jsonl"

@@ -36,7 +36,7 @@ def walkways(roads: RoadNetwork) -> Walkways:
     reach = AGENT_RADIUS_M + TOUCH_M
     surface = roads.drivable.buffer(reach)
     if roads.crosswalks:
-        crossings = shapely.union_all(roads.crosswalks).buffer(2 * reach, join_style="mitre")
+        crossings: BaseGeometry = shapely.union_all(roads.crosswalks).buffer(2 * reach, join_style="mitre")
     else:
         inner = [junction.buffer(CROSSING_SETBACK_M) for junction in roads.junctions.values()]
         outer = [area.buffer(CROSSING_M) for area in inner]
