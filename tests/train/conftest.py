@@ -1,0 +1,59 @@
+"""A tiny labelled data set in CamVid's layout, drawn from a seed: bright boxes (cars) on a road under a sky."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+HEIGHT, WIDTH = 32, 64  # [pixels]
+SKY, ROAD, CAR, VOID = 0, 3, 8, 11
+
+
+def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    labels = np.full((HEIGHT, WIDTH), SKY, np.uint8)
+    labels[HEIGHT // 2 :] = ROAD
+    top, left = rng.integers(10, 18), rng.integers(4, 40)
+    labels[top : top + 10, left : left + 16] = CAR
+    colours = np.zeros((12, 3))
+    colours[SKY], colours[ROAD], colours[CAR] = (120, 160, 220), (90, 90, 90), (200, 40, 30)
+    image = colours[labels] + rng.normal(0, 12, (HEIGHT, WIDTH, 3))
+    labels[:2] = VOID
+    return np.clip(image, 0, 255).astype(np.uint8), labels
+
+
+def write_camvid(root: Path, train: int = 8, val: int = 4) -> Path:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("val", val)):
+        for folder in (split, f"{split}annot"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            image, labels = draw_scene(rng)
+            Image.fromarray(image).save(root / split / f"{index:04d}.png")
+            Image.fromarray(labels).save(root / f"{split}annot" / f"{index:04d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set, shared and read-only."""
+    return write_camvid(tmp_path_factory.mktemp("camvid"))
+
+
+@pytest.fixture
+def own_camvid(tmp_path: Path) -> Path:
+    """A copy of the data set that a test may damage."""
+    return write_camvid(tmp_path / "camvid", train=4, val=2)
+
+
+@pytest.fixture(scope="session")
+def real_camvid() -> Path:
+    """The real CamVid folder, where the machine has it."""
+    default = Path(__file__).parents[2].parent / "shared" / "data"
+    root = Path(os.environ.get("ROADWORTHY_DATA", default)) / "camvid"
+    if not root.is_dir():
+        pytest.skip(f"no CamVid at {root}; set ROADWORTHY_DATA to the folder that holds camvid/")
+    return root

@@ -1,0 +1,245 @@
+"""Every functional loss against an independent implementation, by numerical gradient, and with ignored pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import ot
+import pytest
+import torch
+import torch.nn.functional as F
+from kornia.losses import focal_loss
+from torch import Tensor
+
+from roadworthy.train.losses import betting_map, cross_entropy, focal, gambling, importance_aware, wasserstein
+
+CLASSES = 5
+
+
+@pytest.fixture
+def logits() -> Tensor:
+    return torch.randn(2, CLASSES, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2
+
+
+@pytest.fixture
+def target() -> Tensor:
+    labels = torch.randint(0, CLASSES, (2, 6, 7), generator=torch.Generator().manual_seed(2))
+    labels[0, 0, :3] = 255
+    labels[1, 2] = 255
+    return labels
+
+
+@pytest.fixture
+def cost() -> Tensor:
+    matrix = torch.rand(CLASSES, CLASSES, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    return matrix.fill_diagonal_(0.0)
+
+
+WEIGHTS = torch.tensor([1.0, 4.0, 2.0, 3.0, 0.5], dtype=torch.float64)
+
+
+def uneven_bets(target: Tensor) -> Tensor:
+    scores = torch.randn(target.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    return betting_map(scores)
+
+
+def functional_losses(cost: Tensor) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    return {
+        "cross_entropy": cross_entropy,
+        "weighted cross_entropy": lambda x, t: cross_entropy(x, t, WEIGHTS),
+        "focal": focal,
+        "importance_aware": lambda x, t: importance_aware(x, t, WEIGHTS),
+        "wasserstein": lambda x, t: wasserstein(x, t, cost),
+        "gambling": lambda x, t: gambling(x, t, uneven_bets(t)),
+    }
+
+
+NAMES = tuple(functional_losses(torch.zeros(1)))
+
+
+def test_cross_entropy_is_torchs(logits: Tensor, target: Tensor) -> None:
+    for memory in (torch.contiguous_format, torch.channels_last):
+        shaped = logits.contiguous(memory_format=memory)
+        torch.testing.assert_close(cross_entropy(shaped, target), F.cross_entropy(logits, target, ignore_index=255))
+        torch.testing.assert_close(
+            cross_entropy(shaped, target, WEIGHTS), F.cross_entropy(logits, target, WEIGHTS, ignore_index=255)
+        )
+
+
+def test_focal_is_kornias(logits: Tensor, target: Tensor) -> None:
+    for gamma in (0.0, 0.5, 2.0, 3.0):
+        summed = focal_loss(logits, target, alpha=None, gamma=gamma, reduction="sum", ignore_index=255)
+        torch.testing.assert_close(focal(logits, target, gamma), summed / (target != 255).sum())
+
+
+def test_importance_aware_is_the_importance_times_cross_entropy_with_mean_importance_one(
+    logits: Tensor, target: Tensor
+) -> None:
+    log_probability = torch.log_softmax(logits, 1).numpy()
+    total, importance = 0.0, []
+    for b, i, j in np.argwhere(target.numpy() != 255):
+        truth = int(target[b, i, j])
+        importance.append(float(WEIGHTS[truth]))
+        total -= importance[-1] * log_probability[b, truth, i, j]
+    expected = total / np.mean(importance) / len(importance)
+    assert importance_aware(logits, target, WEIGHTS).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_wasserstein_is_the_earth_movers_distance_to_a_one_hot_target(logits: Tensor, target: Tensor, cost: Tensor) -> None:
+    probability = torch.softmax(logits, 1).numpy()
+    distances = []
+    for b, i, j in np.argwhere(target.numpy() != 255):
+        truth = np.zeros(CLASSES)
+        truth[int(target[b, i, j])] = 1.0
+        # POT moves mass from the first histogram to the second: rows of its cost are predictions, so ours is transposed.
+        distances.append(ot.emd2(probability[b, :, i, j], truth, np.ascontiguousarray(cost.numpy().T)))
+    assert wasserstein(logits, target, cost).item() == pytest.approx(np.mean(distances), rel=1e-9)
+
+
+def test_wasserstein_indexes_the_truth_first(logits: Tensor) -> None:
+    cost = torch.zeros(CLASSES, CLASSES)
+    cost[3, 1] = 1.0  # only predicting 1 where the truth is 3 costs something
+    target = torch.full((2, 6, 7), 3)
+    torch.testing.assert_close(wasserstein(logits, target, cost), torch.softmax(logits, 1)[:, 1].mean())
+    assert wasserstein(logits, torch.full((2, 6, 7), 1), cost) == 0
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_wasserstein_gradient_is_autograds(memory: torch.memory_format, target: Tensor, cost: Tensor) -> None:
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(2, CLASSES, 6, 7, generator=generator).contiguous(memory_format=memory).requires_grad_()
+    plain = x.detach().clone().requires_grad_()
+    valid = target != 255
+    priced = cost.float()[target.where(valid, 0)].permute(0, 3, 1, 2) * valid.unsqueeze(1)
+    expected = (torch.softmax(plain, 1) * priced).sum() / valid.sum()
+    (expected * 3).backward()
+    (wasserstein(x, target, cost) * 3).backward()
+    assert x.grad is not None
+    assert plain.grad is not None
+    torch.testing.assert_close(x.grad, plain.grad)
+
+
+def test_wasserstein_gives_the_same_gradient_again_when_the_graph_is_kept(target: Tensor, cost: Tensor) -> None:
+    x = torch.randn(2, CLASSES, 6, 7, requires_grad=True)
+    loss = wasserstein(x, target, cost)
+    (first,) = torch.autograd.grad(loss * 2, x, retain_graph=True)
+    (second,) = torch.autograd.grad(loss * 1, x)
+    torch.testing.assert_close(first, 2 * second)
+
+
+def test_wasserstein_spans_several_chunks(monkeypatch: pytest.MonkeyPatch, logits: Tensor, target: Tensor, cost: Tensor) -> None:
+    whole = wasserstein(logits, target, cost)
+    monkeypatch.setattr("roadworthy.train.wasserstein.CHUNK_PIXELS", 10)
+    for memory in (torch.contiguous_format, torch.channels_last):
+        torch.testing.assert_close(wasserstein(logits.contiguous(memory_format=memory), target, cost), whole)
+
+
+def test_wasserstein_takes_half_precision_logits(target: Tensor, cost: Tensor) -> None:
+    x = torch.randn(2, CLASSES, 6, 7)
+    half = x.bfloat16().requires_grad_()
+    loss = wasserstein(half, target, cost)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert half.grad is not None
+    assert half.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(loss, wasserstein(x, target, cost), atol=1e-2, rtol=1e-2)
+
+
+def test_wasserstein_refuses_shapes_that_do_not_fit(logits: Tensor, target: Tensor, cost: Tensor) -> None:
+    with pytest.raises(ValueError, match="cost has shape"):
+        wasserstein(logits, target, cost[:-1])
+    with pytest.raises(ValueError, match="target has shape"):
+        wasserstein(logits, target[:, 1:], cost)
+
+
+def test_importance_is_a_special_case_of_wasserstein(logits: Tensor, target: Tensor) -> None:
+    # arXiv 2008.04751, section III: with cost[t, p] = w_t off the diagonal the loss is w_t (1 - p_t).
+    cost = WEIGHTS[:, None].repeat(1, CLASSES).fill_diagonal_(0.0)
+    valid = target != 255
+    truth = target.where(valid, 0)
+    p_true = torch.softmax(logits, 1).gather(1, truth.unsqueeze(1)).squeeze(1)
+    expected = (WEIGHTS[truth] * (1 - p_true))[valid].mean()
+    torch.testing.assert_close(wasserstein(logits, target, cost), expected)
+
+
+@pytest.mark.parametrize("beta", [0.02, 0.5])
+def test_bets_are_the_smoothed_sigmoids_and_sum_to_one(beta: float) -> None:
+    scores = np.random.default_rng(0).normal(0, 3, (3, 5, 4))
+    bets = betting_map(torch.from_numpy(scores), beta).numpy()
+    stakes = 1 / (1 + np.exp(-scores)) + beta
+    expected = stakes / stakes.sum((1, 2), keepdims=True)
+    np.testing.assert_allclose(bets, expected, rtol=1e-12)
+    np.testing.assert_allclose(bets.sum((1, 2)), 1.0, rtol=1e-12)
+
+
+def test_gambling_is_the_bet_on_cross_entropy(logits: Tensor, target: Tensor) -> None:
+    bets = uneven_bets(target)
+    log_probability = torch.log_softmax(logits, 1).numpy()
+    staked = sum(
+        -float(bets[b, i, j]) * log_probability[b, int(target[b, i, j]), i, j]
+        for b, i, j in np.argwhere(target.numpy() != 255)
+    )
+    assert gambling(logits, target, bets).item() == pytest.approx(staked / 2, rel=1e-12)
+    assert gambling(logits, target, bets, literal=True).item() == pytest.approx(staked / 2 / 42, rel=1e-12)
+
+
+def test_uniform_bets_give_cross_entropy(logits: Tensor) -> None:
+    target = torch.randint(0, CLASSES, (2, 6, 7))
+    bets = betting_map(torch.zeros(2, 6, 7, dtype=torch.float64))
+    torch.testing.assert_close(gambling(logits, target, bets), F.cross_entropy(logits, target))
+
+
+def test_both_gradient_flows_of_gambling_exist_and_add_up(logits: Tensor, target: Tensor) -> None:
+    mixing = torch.randn(CLASSES, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+
+    def gambler(x: Tensor) -> Tensor:  # a small stand-in whose bets depend on the prediction
+        return betting_map(torch.einsum("bnhw,n->bhw", torch.softmax(x, 1), mixing))
+
+    def gradient(cross_entropy_of: Callable[[Tensor], Tensor], bets_of: Callable[[Tensor], Tensor]) -> Tensor:
+        x = logits.clone().requires_grad_()
+        gambling(cross_entropy_of(x), target, bets_of(x)).backward()
+        assert x.grad is not None
+        return x.grad
+
+    flow_a = gradient(lambda x: x, lambda x: gambler(x.detach()))
+    flow_b = gradient(lambda x: x.detach(), gambler)
+    both = gradient(lambda x: x, gambler)
+    assert flow_a.abs().max() > 1e-4
+    assert flow_b.abs().max() > 1e-4
+    torch.testing.assert_close(both, flow_a + flow_b)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_is_the_derivative_of_the_value(name: str, logits: Tensor, target: Tensor, cost: Tensor) -> None:
+    loss = functional_losses(cost)[name]
+    assert torch.autograd.gradcheck(lambda x: loss(x, target), logits.requires_grad_())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_ignored_pixels_contribute_nothing(
+    name: str, memory: torch.memory_format, logits: Tensor, target: Tensor, cost: Tensor
+) -> None:
+    loss = functional_losses(cost)[name]
+    ignored = target == 255
+    other = torch.where(ignored.unsqueeze(1), logits + 50 * torch.randn_like(logits), logits)
+    first = logits.contiguous(memory_format=memory).requires_grad_()
+    second = other.contiguous(memory_format=memory).requires_grad_()
+    values = [loss(x, target) for x in (first, second)]
+    assert values[0].item() == values[1].item()
+    for x, value in zip((first, second), values, strict=True):
+        value.backward()
+        assert x.grad is not None
+        assert (x.grad.permute(0, 2, 3, 1)[ignored] == 0).all()
+    assert torch.equal(first.grad, second.grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_without_labels_gives_zero(name: str, logits: Tensor, cost: Tensor) -> None:
+    x = logits.requires_grad_()
+    loss = functional_losses(cost)[name](x, torch.full((2, 6, 7), 255))
+    loss.backward()
+    assert loss.item() == 0
+    assert x.grad is not None
+    assert (x.grad == 0).all()
