@@ -170,46 +170,44 @@ def _drive(
     traffic = Traffic(
         session, vehicles=config.vehicles, walkers=config.walkers, seed=episode.seed, clear=ego.get_transform().location
     )
+    traffic.drive(ego)
+    for _ in range(SETTLE_TICKS):
+        session.tick()
+    cameras = CameraFeed(session, ego, config.rig, CAMERAS)
+    choice = FrameChoice(config.spacing_m, config.max_standing)
     saved: list[tuple[dict[str, Any], Future[dict[str, str]]]] = []
-    try:
-        traffic.drive(ego)
-        for _ in range(SETTLE_TICKS):
-            session.tick()
-        cameras = CameraFeed(session, ego, config.rig, CAMERAS)
-        choice = FrameChoice(config.spacing_m, config.max_standing)
-        for tick in range(config.frames * MAX_TICKS_PER_FRAME):
-            frame = session.tick()
-            images = cameras.read(frame)
-            if tick % REPORT_TICKS == 0:
-                report((episode.index, len(saved), False))
-            state = session.world.get_snapshot().find(ego.id)
-            pose, velocity = state.get_transform(), state.get_velocity()
-            speed = math.hypot(velocity.x, velocity.y, velocity.z)
-            if not choice.wants(pose.location.x, pose.location.y, speed):
-                continue
-            name = f"{episode.index:04d}_{len(saved):05d}"
-            rgb, tags = rgb_of(images["rgb"]), tags_of(images["semantic_segmentation"])
-            line = {
-                "name": name,
-                "episode": episode.index,
-                "town": episode.town,
-                "weather": episode.weather,
-                "weather_parameters": weather_numbers(weather),
-                "seed": episode.seed,
-                "frame": frame,
-                "time_s": round((SETTLE_TICKS + tick + 1) * session.fixed_delta_s, 3),
-                "pose": _numbers(pose),
-                "speed_mps": round(speed, 3),
-                "command": int(_command(traffic.manager, ego)),
-            }
-            saved.append((line, writer.submit(recording.save_images, name, rgb, tags, config.image_format)))
-            if len(saved) == config.frames:
-                break
-        cameras.destroy()
-    finally:
-        traffic.release(ego)
-        traffic.destroy()
-        session.destroy(ego)
+    for tick in range(config.frames * MAX_TICKS_PER_FRAME):
+        frame = session.tick()
+        images = cameras.read(frame)
+        if tick % REPORT_TICKS == 0:
+            report((episode.index, len(saved), False))
+        state = session.world.get_snapshot().find(ego.id)
+        pose, velocity = state.get_transform(), state.get_velocity()
+        speed = math.hypot(velocity.x, velocity.y, velocity.z)
+        if not choice.wants(pose.location.x, pose.location.y, speed):
+            continue
+        line = {
+            "name": f"{episode.index:04d}_{len(saved):05d}",
+            "episode": episode.index,
+            "town": episode.town,
+            "weather": episode.weather,
+            "weather_parameters": weather_numbers(weather),
+            "seed": episode.seed,
+            "frame": frame,
+            "time_s": round((SETTLE_TICKS + tick + 1) * session.fixed_delta_s, 3),
+            "pose": _numbers(pose),
+            "speed_mps": round(speed, 3),
+            "command": int(_command(traffic.manager, ego)),
+        }
+        rgb, tags = rgb_of(images["rgb"]), tags_of(images["semantic_segmentation"])
+        saved.append((line, writer.submit(recording.save_images, str(line["name"]), rgb, tags, config.image_format)))
+        if len(saved) == config.frames:
+            break
+    # In this order, and only when all went well: after a failure the process is about to end, and the session cleans up.
+    cameras.destroy()
+    traffic.release(ego)
+    traffic.destroy()
+    session.destroy(ego)
     if not saved:
         raise RoadworthyError(f"the car never moved in episode {episode.index} ({episode.town}, seed {episode.seed})")
     return [{**line, **files.result()} for line, files in saved]
