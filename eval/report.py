@@ -303,7 +303,7 @@ def _maps(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         for segmenter in results["segmenters"]:
             drives = [e for e in results["episodes"] if e["town"] == town and e["segmenter"] == segmenter["name"]]
             events = [event for drive in drives for event in _events(drive)]
-            routes = [[(x, y) for x, y in drive["trajectory"]] for drive in drives]
+            routes = [[(x, y) for x, y in route] for route in facts["routes"]]
             label = f"{town} with the infractions of {segmenter['label']}"
             found.append({
                 "town": town,

@@ -19,8 +19,14 @@ from roadworthy.runtime import machine
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
 from roadworthy.runtime.taxonomy import get_taxonomy
+from roadworthy.train.objectives.spec import parse_spec
 
 SEVERITY_OBJECTIVES = ("wasserstein",)  # they learn on the ground matrix that the evaluation scores with
+
+
+def in_sample_severity(objective: str) -> bool:
+    """Tell whether the objective (as `train.objectives` spells it) learns on the evaluation's ground matrix."""
+    return any(term.name in SEVERITY_OBJECTIVES for term in parse_spec(objective))
 
 
 class Entrant(NamedTuple):
@@ -36,8 +42,8 @@ def entrants(study: StudyConfig) -> list[Entrant]:
     """List every segmenter of the study."""
     several = len(study.train.seeds) > 1
     return [
-        Entrant(segmenter_name(plan.name, seed), f"{plan.name} (seed {seed})" if several else plan.name, plan.name, seed)
-        for plan in study.train.objectives
+        Entrant(segmenter_name(objective, seed), f"{objective} (seed {seed})" if several else objective, objective, seed)
+        for objective in study.train.objectives
         for seed in study.train.seeds
     ]
 
@@ -147,7 +153,7 @@ def _segmenter(
     train = _result(markers, f"train-{name}")
     return {
         **entrant._asdict(),
-        "in_sample_severity": entrant.objective in SEVERITY_OBJECTIVES,
+        "in_sample_severity": in_sample_severity(entrant.objective),
         "updates": study.train.pretrain_steps + study.train.finetune_steps,
         "train_s": markers[f"train-{name}"]["seconds"] if f"train-{name}" in markers else None,
         "train": train,
@@ -174,8 +180,8 @@ def _difference(pair: Difference) -> dict[str, Any]:
 def _town(folder: StudyFolder, study: StudyConfig, town: str) -> dict[str, Any]:
     """Read the road lines of a town, as the sketch job left them."""
     path = folder.sketch(town)
-    roads = _read(path)["roads"] if path.exists() else []
-    return {"held_out": town not in study.drive.train_towns, "roads": roads}
+    sketch = _read(path) if path.exists() else {"roads": [], "routes": []}
+    return {"held_out": town not in study.drive.train_towns, "roads": sketch["roads"], "routes": sketch["routes"]}
 
 
 def _episode(episode: Episode) -> dict[str, Any]:
@@ -193,7 +199,6 @@ def _episode(episode: Episode) -> dict[str, Any]:
         "distance_m": episode.distance_m,
         "duration_s": episode.duration_s,
         "mean_speed_mps": episode.mean_speed_mps,
-        "trajectory": [[x, y] for x, y in getattr(episode, "trajectory", ())],
         "infractions": [
             {"kind": item.kind, "x_m": _finite(item.location[0]), "y_m": _finite(item.location[1]), "time_s": item.time_s,
              "other": item.other}

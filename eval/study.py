@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +32,12 @@ class RecordingPlan:
 
 
 @dataclass(frozen=True)
-class ObjectivePlan:
-    """One way to learn, compared with the others at an equal number of segmenter updates."""
-
-    name: str  # in the train.objectives registry
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class TrainPlan:
     """How each segmenter is trained: one shared cross-entropy pre-training, then each objective from those weights."""
 
     model: str = "enet"
-    objectives: tuple[ObjectivePlan, ...] = (
-        ObjectivePlan("cross-entropy"),
-        ObjectivePlan("gambling"),
-        ObjectivePlan("wasserstein"),
-    )
+    # Each is a name of train.objectives with its options, such as "wasserstein(metric=huber)", or a sum of them.
+    objectives: tuple[str, ...] = ("cross-entropy", "gambling", "wasserstein")
     seeds: tuple[int, ...] = (0,)  # one full training of every objective per seed
     pretrain_steps: int = 700  # shared updates with cross-entropy, counted for every objective
     finetune_steps: int = 350  # further updates with the objective itself
@@ -73,16 +63,18 @@ class DrivePlan:
 
     policy_seeds: tuple[int, ...] = (0,)
     train_towns: tuple[str, ...] = ("Grid01",)
-    demonstration_frames: int = 1500  # of the autopilot, recorded once for all segmenters
-    imitation_epochs: int = 12  # passes over the demonstrations
-    reinforcement_steps: int = 1000  # environment steps of 0.1 s with A2C after the imitation; 0 = imitation only
-    routes: int = 3  # per town
-    task: str = "one-turn"  # "straight", "one-turn" or "navigation"
+    demonstration_steps: int = 3000  # of 0.1 s, by the expert, recorded once for all segmenters
+    imitation_steps: int = 300  # updates of the policy on the demonstrations
+    reinforcement_steps: int = 600  # environment steps of 0.1 s with A2C after the imitation; 0 = imitation only
     test_towns: tuple[str, ...] = ("Grid01", "Crooked01")  # those outside train_towns are reported as held out
-    weathers: str = "training"  # weathers of the judged drives, "training" or "held-out"
+    straight_routes: int = 2  # per town
+    one_turn_routes: int = 2  # per town
+    navigation_routes: int = 0  # per town, with two turns or more
+    max_route_m: float | None = 150.0  # [m] longest route; None = the task's own limit
+    weathers: str = "training"  # of the judged drives, "training" or "held-out"
     vehicles: int = 8  # others on the road
     walkers: int = 8
-    seed: int = 1000  # of routes, traffic and weather; the same for every segmenter
+    seed: int = 100  # of routes and traffic; the same for every segmenter
 
 
 @dataclass(frozen=True)
@@ -158,9 +150,11 @@ def check_study(study: StudyConfig, source: str) -> None:
         "train.finetune_threads": (study.train.finetune_threads, 1),
         "latency.rounds": (study.latency.rounds, 10),
         "latency.warmup": (study.latency.warmup, 0),
-        "drive.routes": (study.drive.routes, 1),
-        "drive.demonstration_frames": (study.drive.demonstration_frames, 1),
-        "drive.imitation_epochs": (study.drive.imitation_epochs, 0),
+        "drive.demonstration_steps": (study.drive.demonstration_steps, 1),
+        "drive.imitation_steps": (study.drive.imitation_steps, 1),
+        "drive.straight_routes": (study.drive.straight_routes, 0),
+        "drive.one_turn_routes": (study.drive.one_turn_routes, 0),
+        "drive.navigation_routes": (study.drive.navigation_routes, 0),
         "drive.reinforcement_steps": (study.drive.reinforcement_steps, 0),
         "drive.vehicles": (study.drive.vehicles, 0),
         "drive.walkers": (study.drive.walkers, 0),
@@ -180,9 +174,11 @@ def check_study(study: StudyConfig, source: str) -> None:
     for key, values in lists.items():
         if not values:
             raise BadInput(f"{source}: {key} is empty, expected at least one")
-        names = [value.name if isinstance(value, ObjectivePlan) else value for value in values]
-        if len(set(names)) != len(names):
-            raise BadInput(f"{source}: {key} names something twice: {', '.join(map(str, names))}")
+        stems = [file_stem(str(value)) for value in values]
+        if len(set(stems)) != len(stems):
+            raise BadInput(f"{source}: {key} names something twice: {', '.join(map(str, values))}")
+    if study.drive.straight_routes + study.drive.one_turn_routes + study.drive.navigation_routes == 0:
+        raise BadInput(f"{source}: drive has no routes, expected straight_routes, one_turn_routes or navigation_routes above 0")
     for key, weathers in (("train_data", study.train_data.weathers), ("test_data", study.test_data.weathers),
                           ("drive", study.drive.weathers)):  # fmt: skip
         if weathers not in ("training", "held-out"):
@@ -240,11 +236,11 @@ class StudyFolder:
 
     def episodes(self, name: str, policy_seed: int, town: str) -> Path:
         """The judged drives of one driver in one town."""
-        return self.root / "episodes" / f"{name}-p{policy_seed}-{town}.jsonl"
+        return self.root / "episodes" / f"{name}-p{policy_seed}-{file_stem(town)}.jsonl"
 
     def sketch(self, town: str) -> Path:
         """The road lines of a town, for the report's maps."""
-        return self.root / "sketches" / f"{town}.json"
+        return self.root / "sketches" / f"{file_stem(town)}.json"
 
     def stage(self, job: str) -> Path:
         """The done-marker of a job: its fingerprint, seconds and result."""
@@ -269,17 +265,20 @@ class StudyFolder:
         return self.root / "report.html"
 
 
+def file_stem(text: str) -> str:
+    """Turn a name into one that is safe in a file name and in a job name."""
+    return re.sub(r"[^A-Za-z0-9_+.=-]+", "-", text).strip("-.") or "unnamed"
+
+
 def segmenter_name(objective: str, seed: int) -> str:
     """Name a trained segmenter after its objective and training seed."""
-    return f"{objective}-s{seed}"
+    return f"{file_stem(objective)}-s{seed}"
 
 
 def _plain(value: Any) -> Any:
     """Turn dataclasses and tuples into dicts and lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
@@ -296,10 +295,6 @@ def _build(kind: Any, data: object, where: str) -> Any:
         if not isinstance(data, list):
             raise BadInput(f"{where}: found {data!r}, expected a list")
         return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(data, dict):
-            raise BadInput(f"{where}: found {data!r}, expected a mapping of options")
-        return {str(key): item for key, item in data.items()}
     if dataclasses.is_dataclass(kind):
         return _build_dataclass(kind, data, where)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
@@ -313,8 +308,6 @@ def _build(kind: Any, data: object, where: str) -> Any:
 
 
 def _build_dataclass(kind: Any, data: object, where: str) -> Any:
-    if isinstance(data, str) and kind is ObjectivePlan:  # `objectives: [gambling]` is short for `[{name: gambling}]`
-        data = {"name": data}
     if not isinstance(data, dict):
         raise BadInput(f"{where}: found {data!r}, expected a mapping of keys to values")
     hints = typing.get_type_hints(kind)

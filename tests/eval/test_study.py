@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from roadworthy.eval.study import PRESETS, load_study, preset, save_study, study_data, study_from
+from roadworthy.eval.study import PRESETS, StudyFolder, load_study, preset, save_study, segmenter_name, study_data, study_from
 from roadworthy.runtime.errors import BadInput
 
 
@@ -36,7 +36,8 @@ def test_a_short_study_gets_the_defaults() -> None:
         ({"train": {"finetune_steps": True}}, "expected int"),
         ({"train": {"objectives": []}}, "train.objectives is empty"),
         ({"train": {"objectives": ["gambling", "gambling"]}}, "names something twice"),
-        ({"drive": {"routes": 0}}, "drive.routes is 0, expected at least 1"),
+        ({"drive": {"imitation_steps": 0}}, "drive.imitation_steps is 0, expected at least 1"),
+        ({"drive": {"straight_routes": 0, "one_turn_routes": 0}}, "drive has no routes"),
         (
             {"test_data": {"towns": ["Grid01"], "episodes": 4, "frames": 5, "weathers": "wet"}},
             "expected 'training' or 'held-out'",
@@ -69,6 +70,14 @@ def test_files_that_are_no_studies(tmp_path: Path) -> None:
     path.write_text("!!python/object/apply:os.system ['true']", encoding="utf-8")
     with pytest.raises(BadInput, match="not readable as YAML"):
         load_study(path)
+
+
+@pytest.mark.parametrize(
+    "objective", ["../../etc/passwd", "a/b", "x<script>", "..", "wasserstein(metric=huber) + 0.5*cross-entropy"]
+)
+def test_names_cannot_leave_the_study_folder(objective: str, tmp_path: Path) -> None:
+    model = StudyFolder(tmp_path).model(segmenter_name(objective, 0))
+    assert model.resolve().parent == (tmp_path / "models").resolve()
 
 
 def test_unknown_preset() -> None:

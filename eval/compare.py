@@ -1,0 +1,84 @@
+"""The main job: run what is missing of a study (record, train, export, measure, drive) and write its report.
+
+from roadworthy.eval.compare import compare
+from roadworthy.eval.study import PRESETS
+compare(PRESETS["quick"], Path("studies/quick"))
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from roadworthy.eval.plan import make_jobs
+from roadworthy.eval.report import write_report
+from roadworthy.eval.results import collect
+from roadworthy.eval.runner import Progress, ProgressCallback, run_jobs, study_lock
+from roadworthy.eval.study import PRESETS, StudyConfig, StudyFolder, check_study, save_study
+from roadworthy.export.revision import roadworthy_version
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.machine import usable_cores
+
+
+def compare(
+    study: StudyConfig,
+    output: Path,
+    *,
+    cores: int | None = None,
+    command: str | None = None,
+    progress: ProgressCallback | None = None,
+) -> Path:
+    """Run what is missing of `study` in the folder `output` and return the path of its report.
+
+    A job whose configuration and inputs have not changed since it finished is not run again; an interrupted one goes on.
+
+    Args:
+        study: what to compare, see `study.PRESETS` and `study.load_study`.
+        output: the study's folder; made when missing.
+        cores: how many cores to fill; None = the physical cores this process may use.
+        command: what the report tells people to type to repeat the study; by default the command line's own.
+        progress: called about once a second.
+
+    Raises:
+        BadInput: the study or the folder will not do, or another process works in it.
+        RoadworthyError: a stage failed; the message says which and shows the end of its log. What is done stays done.
+    """
+    check_study(study, study.name)
+    check_names(study)
+    if output.exists() and not output.is_dir():
+        raise BadInput(f"{output}: is a file, expected a folder for the study")
+    folder = StudyFolder(output)
+    started = time.monotonic()
+    with study_lock(output):
+        save_study(study, folder.study)
+        jobs = make_jobs(study, folder)
+        markers = run_jobs(jobs, folder, cores=cores or usable_cores(), version=roadworthy_version(), progress=progress)
+        if progress is not None:
+            progress(Progress("writing the report", 1.0, time.monotonic() - started, 3.0, len(jobs), len(jobs)))
+        collect(folder, study, markers, command or repeat_command(study, folder))
+        return write_report(folder)
+
+
+def check_names(study: StudyConfig) -> None:
+    """Refuse unknown models, objectives and towns before anything runs. Raises `BadInput`."""
+    from roadworthy.agent.town import maps
+    from roadworthy.train.models import MODELS
+    from roadworthy.train.objectives import check_spec
+
+    if study.train.model not in MODELS:
+        raise BadInput(f"{study.name}: unknown model {study.train.model!r}; known: {', '.join(MODELS)}")
+    for objective in study.train.objectives:
+        check_spec(objective)
+    if study.carla is None:
+        towns = {*study.train_data.towns, *study.test_data.towns, *study.drive.train_towns, *study.drive.test_towns}
+        for town in sorted(towns):
+            if town not in maps.names() and not Path(town).is_file():
+                known = ", ".join(maps.names())
+                raise BadInput(f"{study.name}: no town {town!r}; the embedded server has {known}, and takes .xodr files")
+
+
+def repeat_command(study: StudyConfig, folder: StudyFolder) -> str:
+    """Return the command line that repeats a study: its preset when it is one, else its own file."""
+    if PRESETS.get(study.name) == study:
+        return f"roadworthy compare --preset {study.name} --output {folder.root}"
+    return f"roadworthy compare {folder.study} --output {folder.root}"

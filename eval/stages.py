@@ -1,0 +1,277 @@
+"""The stages of a study, each one function that a worker process runs: (study folder, configuration, progress) -> JSON facts.
+
+Configurations are plain JSON made by `plan`; each stage can be called again after a kill and then goes on in its own files.
+Libraries are imported inside the functions, so that a worker loads only what its stage needs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from roadworthy.eval.study import StudyFolder
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.files import write_text
+
+Config = Mapping[str, Any]
+Progress = Callable[[str, float], None]
+Facts = dict[str, Any]
+
+EXAMPLES = 5  # test images shown on the page
+ROAD_STEP_M = 4.0  # [m] between the points of a drawn road
+
+
+def record(root: Path, config: Config, progress: Progress) -> Facts:
+    """Record a data set from a car on autopilot."""
+    from roadworthy.agent.camera import CameraRig
+    from roadworthy.agent.recorder import RecordConfig
+    from roadworthy.agent.recorder import record as record_frames
+
+    plan = RecordConfig(
+        towns=tuple(config["towns"]),
+        episodes=config["episodes"],
+        frames=config["frames"],
+        weathers=_weathers(config["weathers"]),
+        vehicles=config["vehicles"],
+        walkers=config["walkers"],
+        seed=config["seed"],
+        rig=CameraRig(width_px=config["width"], height_px=config["height"]),
+        carla=config["carla"],
+    )
+    result = record_frames(plan, StudyFolder(root).recording(config["split"]), progress)
+    return {"frames": result.frames, "restarts": result.restarts}
+
+
+def train(root: Path, config: Config, progress: Progress) -> Facts:
+    """Train one segmenter, from random weights or from another run."""
+    from roadworthy.train.config import TrainConfig
+    from roadworthy.train.fit import fit
+
+    folder = StudyFolder(root)
+    init = None if config["init"] is None else str(folder.run(config["init"]))
+    plan = TrainConfig(
+        data=f"recording:{folder.recording('train')}",
+        model=config["model"],
+        objective=config["objective"],
+        init=init,
+        steps=config["steps"],
+        batch_size=config["batch_size"],
+        size=(config["height"], config["width"]),
+        learning_rate=config["learning_rate"],
+        seed=config["seed"],
+        device="cpu" if config["threads"] else "auto",
+        threads=config["threads"],
+    )
+    result = fit(plan, folder.run(config["name"]), progress=progress, resume=True)
+    return {
+        "steps": result.steps,
+        "iterations": result.iterations,
+        "seconds": result.seconds,
+        "steps_per_second": result.steps_per_second,
+        "validation_miou": result.validation.mean_iou,
+    }
+
+
+def export(root: Path, config: Config, progress: Progress) -> Facts:
+    """Export one run twice: frames to labels for the car, and the encoder alone for the driver."""
+    import torch
+
+    from roadworthy.export.onnx import export_onnx
+
+    torch.set_num_threads(1)
+    folder, name = StudyFolder(root), config["name"]
+    progress(f"exporting {name}", 0.0)
+    whole = export_onnx(folder.run(name), folder.model(name))
+    progress(f"exporting the encoder of {name}", 0.6)
+    encoder = export_onnx(folder.run(name), folder.encoder(name), outputs=("latent",))
+    return {"parity": asdict(whole.parity), "encoder_parity": asdict(encoder.parity), "file_bytes": whole.file_bytes}
+
+
+def evaluate(root: Path, config: Config, progress: Progress) -> Facts:
+    """Measure one model on the test recording."""
+    from roadworthy.eval.evaluate import evaluate as evaluate_model
+
+    folder, name = StudyFolder(root), config["name"]
+    recording = folder.recording("test")
+    result = evaluate_model(
+        folder.model(name),
+        f"recording:{recording}",
+        folder.evaluation(name),
+        groups=episode_of_frame(recording),
+        examples=config["examples"],
+        threads=1,
+        seed=config["seed"],
+        progress=progress,
+    )
+    return {"miou": result["metrics"]["miou"]["value"], "images": result["images"]}
+
+
+def latency(root: Path, config: Config, progress: Progress) -> Facts:
+    """Measure the latency of all models, taking turns, on an otherwise idle machine."""
+    from roadworthy.eval.latency import measure_latency
+
+    folder = StudyFolder(root)
+    result = measure_latency(
+        {name: folder.model(name) for name in config["names"]},
+        folder.latency,
+        rounds=config["rounds"],
+        warmup=config["warmup"],
+        threads=config["threads"],
+        seed=config["seed"],
+        progress=progress,
+    )
+    return {name: facts["p50_ms"] for name, facts in result["models"].items()}
+
+
+def demonstrate(root: Path, config: Config, progress: Progress) -> Facts:
+    """Record what the expert does on routes, once for all segmenters."""
+    from roadworthy.agent.camera import CameraRig
+    from roadworthy.agent.demonstrations import DemonstrationConfig
+    from roadworthy.agent.demonstrations import demonstrate as record_demonstrations
+
+    plan = DemonstrationConfig(
+        towns=tuple(config["towns"]),
+        steps=config["steps"],
+        workers=config["workers"],
+        vehicles=config["vehicles"],
+        walkers=config["walkers"],
+        rig=CameraRig(width_px=config["width"], height_px=config["height"]),
+        seed=config["seed"],
+        carla=config["carla"],
+    )
+    shown = record_demonstrations(plan, StudyFolder(root).demonstrations, progress)
+    return {"steps": len(shown)}
+
+
+def learn(root: Path, config: Config, progress: Progress) -> Facts:
+    """Train one driver on one segmenter's latents: imitation of the expert, then A2C in the town."""
+    import torch
+
+    from roadworthy.agent.demonstrations import Demonstrations
+    from roadworthy.agent.imitation import CloneConfig, clone, demonstration_latents
+    from roadworthy.agent.policy import save_policy
+    from roadworthy.runtime import load
+
+    torch.set_num_threads(1)
+    folder, name, seed = StudyFolder(root), config["name"], config["policy_seed"]
+    segmenter = load(folder.encoder(name), device="cpu", threads=1)
+    shown = Demonstrations.load(folder.demonstrations)
+    share = config["imitation_share"]  # of the progress bar
+
+    def imitating(text: str, fraction: float) -> None:
+        progress(f"{name}: {text}", share * (0.3 + 0.7 * fraction))
+
+    latents = demonstration_latents(segmenter, shown, lambda text, done: progress(f"{name}: {text}", share * 0.3 * done))
+    cloned = clone(latents, shown, CloneConfig(steps=config["imitation_steps"], seed=seed, threads=1), imitating)
+    facts: Facts = {"policy_seed": seed, "imitation": {"loss": cloned.train_loss, "validation": cloned.validation}}
+    if config["reinforcement_steps"]:
+        facts["reinforcement"] = _reinforce(
+            cloned.policy, config, folder, lambda text, done: progress(text, share + (1 - share) * done)
+        )
+    save_policy(cloned.policy, folder.driver(name, seed), facts)
+    return facts
+
+
+def _reinforce(policy: Any, config: Config, folder: StudyFolder, progress: Progress) -> Facts:
+    """Improve an imitated policy in place by driving; returns what came of it."""
+    from roadworthy.agent.camera import CameraRig
+    from roadworthy.agent.env import DriveConfig, DriveEnv
+    from roadworthy.agent.learn import LearnConfig
+    from roadworthy.agent.learn import learn as learn_by_driving
+
+    name, seed = config["name"], config["policy_seed"]
+    world = DriveConfig(
+        town=config["town"],
+        carla=config["carla"],
+        rig=CameraRig(width_px=config["width"], height_px=config["height"]),
+        vehicles=(0, config["vehicles"]),
+        walkers=(0, config["walkers"]),
+        threads=1,
+    )
+    env = DriveEnv(folder.encoder(name), world)
+    try:
+        plan = LearnConfig.fine_tune(config["reinforcement_steps"], seed)
+        result = learn_by_driving(policy, env, plan, lambda text, done: progress(f"{name}: {text}", done))
+    finally:
+        env.close()
+    return {"steps": result.steps, "episodes": result.episodes, "returns": list(result.returns)}
+
+
+def drive(root: Path, config: Config, progress: Progress) -> Facts:
+    """Judge one driver on the routes of one town."""
+    from roadworthy.agent.drive import Driver, evaluate_policy
+
+    folder, name, seed = StudyFolder(root), config["name"], config["policy_seed"]
+    driver = Driver(name, folder.encoder(name), folder.driver(name, seed), seed)
+    episodes = evaluate_policy(driver, suite(config), folder.episodes(name, seed, config["town"]), progress)
+    return {"episodes": len(episodes), "goals": sum(episode.ended == "goal" for episode in episodes)}
+
+
+def suite(config: Config) -> Any:
+    """Make the suite of routes that a drive or sketch configuration describes."""
+    from roadworthy.agent.drive import Suite
+
+    tasks = (("straight", config["straight"]), ("one-turn", config["one_turn"]), ("navigation", config["navigation"]))
+    return Suite(
+        name=config["suite"],
+        town=config["town"],
+        held_out=config["held_out"],
+        tasks=tuple((task, count) for task, count in tasks if count),  # type: ignore[misc]
+        max_length_m=config["max_route_m"],
+        weathers=_weathers(config["weathers"]),
+        vehicles=config["vehicles"],
+        walkers=config["walkers"],
+        seed=config["seed"],
+        carla=config["carla"],
+    )
+
+
+def sketch(root: Path, config: Config, progress: Progress) -> Facts:
+    """Write a town's road lines and the suite's routes, for the maps on the page."""
+    from roadworthy.agent.drive import suite_routes
+    from roadworthy.agent.lanegraph import LaneGraph
+
+    progress(f"drawing {config['town']}", 0.0)
+    lanes = LaneGraph(_map(config["town"], config["carla"]))
+    roads = []
+    for entry in lanes.entries.values():
+        line = [entry, *entry.next_until_lane_end(ROAD_STEP_M)]
+        roads.append([[round(point.transform.location.x, 1), round(point.transform.location.y, 1)] for point in line])
+    routes = [route.points[::4, :2].round(1).tolist() for _, route in suite_routes(suite(config), lanes)]
+    write_text(StudyFolder(root).sketch(config["town"]), json.dumps({"roads": roads, "routes": routes}))
+    return {"roads": len(roads), "routes": len(routes)}
+
+
+def _map(town: str, address: str | None) -> Any:
+    """Load a shipped town's map without a server; any other comes from the server that has it."""
+    from roadworthy.agent.carla_client import carla
+    from roadworthy.agent.session import Session
+    from roadworthy.agent.town import maps
+
+    if address is None and town in maps.names():
+        return carla.Map(town, maps.load(town))
+    with Session.open(carla=address, map=town) as session:
+        return session.map
+
+
+def _weathers(which: str) -> tuple[str, ...]:
+    from roadworthy.agent.weather import HELD_OUT_WEATHERS, TRAINING_WEATHERS
+
+    return HELD_OUT_WEATHERS if which == "held-out" else TRAINING_WEATHERS
+
+
+def episode_of_frame(recording: Path) -> dict[str, str]:
+    """Map the frames of a recording to their episodes: frames of one drive look alike and count as one cluster."""
+    path = recording / "meta.jsonl"
+    found = {}
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.strip():
+                entry = json.loads(line)
+                found[str(entry["name"])] = f"episode {entry['episode']}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: not the list of a recording's frames ({error!r}); record again") from error
+    return found
