@@ -239,7 +239,9 @@ _NOISE = tuple(
         ("gyro", "bias_x"), ("gyro", "bias_y"), ("gyro", "bias_z"),
     )
 )  # fmt: skip
-_GNSS_NOISE = tuple(Attribute(f"noise_{axis}_{part}", _FLOAT, "0.0") for axis in ("alt", "lat", "lon") for part in ("bias", "stddev"))
+_GNSS_NOISE = tuple(
+    Attribute(f"noise_{axis}_{part}", _FLOAT, "0.0") for axis in ("alt", "lat", "lon") for part in ("bias", "stddev")
+)
 _SEED = Attribute("noise_seed", _INT, "0")
 
 _SENSORS = (

@@ -270,10 +270,11 @@ def _advance(
             off_a = shape[a, OFFSET_X]
             reach = shape[a, REACH]
             bottom, top = pose[a, Z] + shape[a, BOTTOM], pose[a, Z] + shape[a, TOP]
-            move_a = simulated[a]
+            move_a = simulated[a] or kind[a] == WALKER
             for m in range(k + 1, n):
                 b = active[m]
-                if not solid[b] or not (move_a or simulated[b]):
+                move_b = simulated[b] or kind[b] == WALKER
+                if not solid[b] or not (move_a or move_b):
                     continue
                 near = reach + shape[b, REACH]
                 if abs(pose[b, X] - pose[a, X]) > near or abs(pose[b, Y] - pose[a, Y]) > near:
@@ -294,9 +295,7 @@ def _advance(
                     shape[b, HALF_WIDTH],
                 )
                 if depth > 0.0:
-                    jx, jy = _answer(
-                        a, b, simulated[b], depth, nx, ny, px, py, pose, velocity, spin, drive, model, kind, move_a
-                    )
+                    jx, jy = _answer(a, b, move_b, depth, nx, ny, px, py, pose, velocity, spin, drive, model, kind, move_a)
                     if jx != 0.0 or jy != 0.0:
                         count = _remember(pairs, impulses, count, a, b, jx, jy)
             if not move_a or (kind[a] == WALKER and drive[a, DRIVEN] > 0.0):

@@ -1,0 +1,91 @@
+"""What the world is made of: an actor's identity, attributes and place in the arrays of `bodies`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from roadworthy.agent.town.blueprints import Blueprint
+from roadworthy.agent.town.bodies import Floats
+from roadworthy.agent.town.lights import Light
+from roadworthy.agent.town.protocol import Stream, Wire, bounding_box, token
+
+Pose = tuple[float, float, float, float, float, float]  # x, y, z [m], pitch, yaw, roll [deg]
+Extent = tuple[float, float, float]
+
+
+@dataclass
+class Camera:
+    """The picture that a camera sensor takes."""
+
+    width: int  # [px]
+    height: int  # [px]
+    fov: float  # [deg] horizontal
+
+
+@dataclass
+class Sensor:
+    """The part of an actor that measures."""
+
+    kind: Stream
+    stream: int
+    period_s: float = 0.0  # 0: every tick
+    due_s: float = 0.0  # simulation time of the next measurement
+    camera: Camera | None = None
+    noise: dict[str, float] = field(default_factory=dict)
+    dice: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+
+@dataclass
+class Ackermann:
+    """Targets of the Ackermann controller (the vehicle's speed is driven to `speed`)."""
+
+    steer: float  # [rad] at the wheels
+    steer_speed: float  # [rad/s], 0: at once
+    speed: float  # [m/s]
+    acceleration: float  # [m/s²], 0: as the gain says
+    jerk: float  # kept and echoed
+
+
+@dataclass
+class Actor:
+    """One actor of an episode. `slot` is its row in the world's arrays."""
+
+    id: int
+    type_id: str
+    description: Wire  # uid, id, attributes, as the client sent them
+    slot: int
+    blueprint: Blueprint | None = None
+    parent: int = 0
+    mount: Floats | None = None  # pose relative to the parent, float64 [6]
+    box_centre: Extent = (0.0, 0.0, 0.0)
+    box_extent: Extent = (0.0, 0.0, 0.0)
+    tags: bytes = b""  # CARLA semantic tags
+    sensor: Sensor | None = None
+    light: Light | None = None
+    sign_id: str = ""
+    lights_on: int = 0  # VehicleLightState flags
+    physics_control: Wire = None  # as last set by a client
+    ackermann: Ackermann | None = None
+    dead: bool = False
+    colour: tuple[int, int, int] = (128, 128, 128)
+
+    @property
+    def kind(self) -> str:
+        """First part of the type id."""
+        return self.type_id.split(".", 1)[0]
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Attribute values by id."""
+        return {attribute[0]: attribute[2] for attribute in self.description[2]}
+
+    def box(self) -> Wire:
+        """The BoundingBox as clients see it."""
+        return bounding_box(self.box_centre, self.box_extent, 0.0, self.id)
+
+    def to_wire(self, streaming_port: int) -> Wire:
+        """The six fields of an Actor."""
+        stream_token = token(self.sensor.stream, streaming_port) if self.sensor else b""
+        return [self.id, self.parent, self.description, self.box(), self.tags, stream_token]
