@@ -5,6 +5,7 @@ roadworthy export runs/enet-wasserstein --output wasserstein.onnx
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import time
@@ -19,15 +20,17 @@ import torch
 from torch import nn
 
 from roadworthy.export.activations import with_split_prelu
-from roadworthy.export.frames import run_frames
+from roadworthy.export.frames import data_frames, run_frames
 from roadworthy.export.graph import FrameToLabels
 from roadworthy.export.parity import Parity, compare
 from roadworthy.export.revision import roadworthy_version, source_revision
-from roadworthy.runtime.errors import BadInput, MissingExtra
+from roadworthy.runtime.errors import BadInput, MissingExtra, RoadworthyError
 from roadworthy.runtime.files import atomic_path, write_text
 from roadworthy.runtime.machine import versions
 from roadworthy.runtime.metadata import UNKNOWN, ModelMetadata
 from roadworthy.runtime.segmenter import OUTPUTS
+from roadworthy.runtime.taxonomy import IGNORE
+from roadworthy.train.checkpoint import load_run
 
 OPSET = 20
 PARITY_FRAMES = 8
@@ -62,27 +65,29 @@ def export_onnx(
     outputs: Sequence[str] = OUTPUTS,
     min_agreement: float = 0.999,
     frames: npt.NDArray[np.uint8] | None = None,
+    data: str | None = None,
     opset: int = OPSET,
     licence: str = UNKNOWN,
 ) -> ExportReport:
     """Export the trained run folder `run` to the ONNX file `output`.
 
     `size` is (height, width) in pixels, by default the size it was trained at. `frames` `uint8 [K, H, W, 3]` are what the
-    parity check compares on, by default frames of the run's own data. `outputs=("latent",)` leaves the decoder out.
+    parity check compares on; without them it reads some from `data` (KIND:PATH), by default the run's own validation data.
+    `outputs=("latent",)` leaves the decoder out.
     Raises `BadInput` for an unusable run or option and `RoadworthyError` when the file does not agree with the network;
     then nothing is written.
     """
-    from roadworthy.train.checkpoint import load_run
-
     network, config, taxonomy = load_run(run)
     height, width = size or config.size
     _check_size(network, height, width)
-    source = "given"
-    if frames is None:
+    source = data or "given"
+    if frames is None and data is not None:
+        frames = data_frames(data, height, width, PARITY_FRAMES)
+    elif frames is None:
         frames, source = run_frames(config, height, width, PARITY_FRAMES)
     metadata = ModelMetadata.of(
         taxonomy,
-        ignore_id=255,
+        ignore_id=IGNORE,
         height=height,
         width=width,
         objective=config.objective,
@@ -117,16 +122,19 @@ def export_network(
         )
     if output.suffix != ".onnx":
         raise BadInput(f"{output}: expected a name that ends in .onnx")
-    module = FrameToLabels(network.eval(), outputs).eval()
+    if not 0 <= min_agreement <= 1:
+        raise BadInput(f"min_agreement is {min_agreement}, expected a fraction of the pixels, 0 to 1")
+    network = copy.deepcopy(network).cpu()  # the caller's stays on its device and in its mode
+    reference = FrameToLabels(network, outputs).eval()
     with atomic_path(output) as temporary:
         _write_graph(FrameToLabels(with_split_prelu(network), outputs).eval(), metadata, temporary, opset)
-        parity = compare(temporary, module, frames)
+        parity = compare(temporary, reference, frames)
         parity.check(min_agreement)
         file_bytes = temporary.stat().st_size
     report = ExportReport(
         path=output.name,
         metadata=metadata,
-        outputs=module.outputs,
+        outputs=reference.outputs,
         opset=opset,
         file_bytes=file_bytes,
         seconds=round(time.perf_counter() - started, 3),
@@ -150,20 +158,26 @@ def _write_graph(module: FrameToLabels, metadata: ModelMetadata, path: Path, ops
     example = torch.zeros((2, metadata.height, metadata.width, 3), dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # deprecations inside the exporter, nothing a user can act on
-        program = torch.onnx.export(
-            module,
-            (example,),
-            dynamo=True,
-            opset_version=opset,
-            input_names=["frames"],
-            output_names=list(module.outputs),
-            dynamic_shapes={"frames": {0: batch}},
-            verbose=False,
-        )
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # deprecations inside the exporter, nothing a user can act on
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                opset_version=opset,
+                input_names=["frames"],
+                output_names=list(module.outputs),
+                dynamic_shapes={"frames": {0: batch}},
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise RoadworthyError(
+            f"torch cannot write this network as ONNX opset {opset}: {_last_line(error)}. "
+            f"Try opset {OPSET}, or replace the operator in the network"
+        ) from error
     if program is None:
-        raise BadInput("torch.onnx.export gave no program; is this torch older than the one in constraints.txt?")
+        raise RoadworthyError("torch.onnx.export gave no program; is this torch older than the one in constraints.txt?")
     model = program.model_proto
     for node in model.graph.node:  # stack traces of the machine that exported: nobody's business, and a third of the file
         del node.metadata_props[:]
@@ -181,3 +195,9 @@ def _check_size(network: nn.Module, height: int, width: int) -> None:
     if height < multiple or width < multiple or height % multiple or width % multiple:
         near = f"{max(1, round(height / multiple)) * multiple}x{max(1, round(width / multiple)) * multiple}"
         raise BadInput(f"size {height}x{width} (height x width): both must be multiples of {multiple}; try {near}")
+
+
+def _last_line(error: Exception) -> str:
+    """The exporter prints its whole report; the reason is at the end."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

@@ -45,7 +45,7 @@ class Parity:
         if wrong:
             raise RoadworthyError(
                 f"the exported model does not compute what the network computes on {self.frames} frames: {'; '.join(wrong)}. "
-                "It was deleted. Try another --opset, or report the network that does this"
+                "Nothing was written. Try another opset, or report the network that does this"
             )
 
 
