@@ -218,9 +218,16 @@ def _connect(address: str, timeout_s: float) -> carla.Client:
 
 
 def _start_town(map_name: str, seed: int) -> TownProcess:
+    from roadworthy.agent.town import maps
     from roadworthy.agent.town.errors import TownDied, TownError
     from roadworthy.agent.town.process import TownProcess
 
+    if not map_name.endswith(".xodr") and map_name not in maps.names():
+        raise BadInput(
+            f"the town has no map {map_name!r}, expected one of: {', '.join(maps.names())}, or the path of an .xodr file"
+        )
+    if map_name.endswith(".xodr") and not Path(map_name).is_file():
+        raise BadInput(f"{map_name}: no such OpenDRIVE file")
     try:
         return TownProcess(map=map_name, seed=seed)
     except TownDied as error:
