@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     server.world.warm_up()
     gc.collect()
     gc.freeze()  # the map's objects stay: full collections during ticks need not look at them
-    print(json.dumps({"port": server.port, "map": server.world.map.name}), flush=True)  # noqa: T201
+    print(json.dumps({"port": server.port, "map": server.world.map.name}), flush=True)
     server.run(parent)
     return 0
 

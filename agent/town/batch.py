@@ -49,9 +49,9 @@ def _apply(context: Context, command: Wire, spawned: int, depth: int) -> int:
     if number == Command.DESTROY_ACTOR:
         end_actor(context, context.world.roster.living(id_))
         return id_
-    action = actions.ACTIONS.get(number)
-    if action is None:
+    if number not in list(actions.ACTIONS):
         raise CallRefused(f"unknown command {number}")
+    action = actions.ACTIONS[Command(number)]
     actor = context.world.roster.living(id_)
     actions.act(action, context, actor, fields[1:])
     return id_

@@ -103,7 +103,7 @@ def _vehicle(
     drive: Drive,
     *,
     generation: int = 1,
-    special_type: str = "",
+    special: str = "",
     lights: bool = True,
 ) -> Blueprint:
     tag = {"car": 14, "van": 14, "truck": 15, "bus": 16, "motorcycle": 18, "bicycle": 19}[base_type]
@@ -111,7 +111,7 @@ def _vehicle(
         _fixed("number_of_wheels", _INT, str(drive.wheels)),
         _fixed("generation", _INT, str(generation)),
         _fixed("base_type", _STRING, base_type),
-        _fixed("special_type", _STRING, special_type),
+        _fixed("special_type", _STRING, special),
         _fixed("object_type", _STRING, ""),
         _fixed("has_dynamic_doors", _BOOL, "false"),
         _fixed("has_lights", _BOOL, "true" if lights else "false"),
@@ -128,6 +128,11 @@ def _car(mass: float, wheelbase: float, peak: float = 3.4, watts_per_kg: float =
 
 
 _TRUCK = Drive(7200.0, 3.6, 2.2 * 7200.0, 130e3, 7.2, 60.0, 2.2, 0.5)
+_SMALL_TRUCK = Drive(4300.0, 2.8, 2.3 * 4300.0, 95e3, 7.6, 65.0, 1.6, 0.42)
+_BUS = Drive(6800.0, 5.1, 2.1 * 6800.0, 120e3, 7.2, 60.0, 2.4, 0.48)
+_MOTORCYCLE = Drive(275.0, 1.40, 4.2 * 275.0, 17e3, 8.0, 55.0, 0.32, 0.31, 2)
+_SCOOTER = Drive(200.0, 1.27, 2.6 * 200.0, 6e3, 7.0, 55.0, 0.35, 0.26, 2)
+_BICYCLE = Drive(92.0, 1.05, 1.8 * 92.0, 700.0, 6.0, 60.0, 0.26, 0.34, 2)
 _VEHICLES = (
     _vehicle("vehicle.tesla.model3", "car", (4.79, 2.16, 1.49), _car(1845.0, 2.87), generation=2),
     _vehicle("vehicle.lincoln.mkz_2017", "car", (4.90, 2.13, 1.51), _car(1769.0, 2.85)),
@@ -138,18 +143,18 @@ _VEHICLES = (
     _vehicle("vehicle.nissan.micra", "car", (3.63, 1.85, 1.50), _car(1045.0, 2.45, 3.1, 26.0)),
     _vehicle("vehicle.mini.cooper_s", "car", (3.81, 1.97, 1.47), _car(1220.0, 2.47)),
     _vehicle("vehicle.toyota.prius", "car", (4.51, 2.01, 1.52), _car(1390.0, 2.70, 3.0, 26.0, 0.36)),
-    _vehicle("vehicle.dodge.charger_police", "car", (4.97, 2.04, 1.55), _car(1920.0, 3.05), special_type="emergency"),
-    _vehicle("vehicle.ford.crown", "car", (5.37, 1.80, 1.57), _car(1860.0, 2.91), generation=2, special_type="taxi"),
+    _vehicle("vehicle.dodge.charger_police", "car", (4.97, 2.04, 1.55), _car(1920.0, 3.05), special="emergency"),
+    _vehicle("vehicle.ford.crown", "car", (5.37, 1.80, 1.57), _car(1860.0, 2.91), generation=2, special="taxi"),
     _vehicle("vehicle.mercedes.sprinter", "van", (5.92, 1.99, 2.56), _car(2350.0, 3.66, 2.7, 22.0, 1.1), generation=2),
     _vehicle("vehicle.volkswagen.t2", "van", (4.48, 2.07, 2.04), _car(1480.0, 2.40, 2.6, 20.0, 0.9)),
-    _vehicle("vehicle.carlamotors.firetruck", "truck", (8.47, 2.89, 3.83), _TRUCK, generation=2, special_type="emergency"),
-    _vehicle("vehicle.carlamotors.carlacola", "truck", (5.20, 2.61, 2.47), Drive(4300.0, 2.8, 2.3 * 4300.0, 95e3, 7.6, 65.0, 1.6, 0.42)),
-    _vehicle("vehicle.mitsubishi.fusorosa", "bus", (10.27, 3.94, 4.25), Drive(6800.0, 5.1, 2.1 * 6800.0, 120e3, 7.2, 60.0, 2.4, 0.48), generation=2),
-    _vehicle("vehicle.kawasaki.ninja", "motorcycle", (2.03, 0.80, 1.45), Drive(275.0, 1.40, 4.2 * 275.0, 17e3, 8.0, 55.0, 0.32, 0.31, 2)),
-    _vehicle("vehicle.vespa.zx125", "motorcycle", (1.82, 0.80, 1.40), Drive(200.0, 1.27, 2.6 * 200.0, 6e3, 7.0, 55.0, 0.35, 0.26, 2)),
-    _vehicle("vehicle.bh.crossbike", "bicycle", (1.49, 0.86, 1.62), Drive(92.0, 1.05, 1.8 * 92.0, 700.0, 6.0, 60.0, 0.26, 0.34, 2), lights=False),
-    _vehicle("vehicle.diamondback.century", "bicycle", (1.64, 0.58, 1.62), Drive(90.0, 1.03, 1.8 * 90.0, 700.0, 6.0, 60.0, 0.25, 0.34, 2), lights=False),
-)  # fmt: skip
+    _vehicle("vehicle.carlamotors.firetruck", "truck", (8.47, 2.89, 3.83), _TRUCK, generation=2, special="emergency"),
+    _vehicle("vehicle.carlamotors.carlacola", "truck", (5.20, 2.61, 2.47), _SMALL_TRUCK),
+    _vehicle("vehicle.mitsubishi.fusorosa", "bus", (10.27, 3.94, 4.25), _BUS, generation=2),
+    _vehicle("vehicle.kawasaki.ninja", "motorcycle", (2.03, 0.80, 1.45), _MOTORCYCLE),
+    _vehicle("vehicle.vespa.zx125", "motorcycle", (1.82, 0.80, 1.40), _SCOOTER),
+    _vehicle("vehicle.bh.crossbike", "bicycle", (1.49, 0.86, 1.62), _BICYCLE, lights=False),
+    _vehicle("vehicle.diamondback.century", "bicycle", (1.64, 0.58, 1.62), _BICYCLE, lights=False),
+)
 
 
 def _walker(number: str, gender: str, age: str, height: float, generation: int = 1) -> Blueprint:
@@ -221,15 +226,20 @@ def _camera(name: str, *more: Attribute) -> Blueprint:
 
 
 # Accepted and echoed; the town's lens is an ideal pinhole.
-_LENS = (("circle_falloff", "5.0"), ("circle_multiplier", "0.0"), ("k", "-1.0"), ("kcube", "0.0"), ("x_size", "0.08"), ("y_size", "0.08"))  # fmt: skip
+_LENS = (
+    ("circle_falloff", "5.0"), ("circle_multiplier", "0.0"), ("k", "-1.0"), ("kcube", "0.0"), ("x_size", "0.08"),
+    ("y_size", "0.08"),
+)  # fmt: skip
 _EXPOSURE = (
-    ("gamma", "2.2"), ("shutter_speed", "200.0"), ("iso", "100.0"), ("fstop", "1.4"), ("min_fstop", "1.2"), ("blade_count", "5"),
-    ("exposure_compensation", "0.0"), ("exposure_min_bright", "10.0"), ("exposure_max_bright", "12.0"),
-    ("exposure_speed_up", "3.0"), ("exposure_speed_down", "1.0"), ("calibration_constant", "16.0"), ("focal_distance", "1000.0"),
-    ("blur_amount", "1.0"), ("blur_radius", "0.0"), ("motion_blur_intensity", "0.45"), ("motion_blur_max_distortion", "0.35"),
-    ("motion_blur_min_object_screen_size", "0.1"), ("slope", "0.88"), ("toe", "0.55"), ("shoulder", "0.26"), ("black_clip", "0.0"),
-    ("white_clip", "0.04"), ("temp", "6500.0"), ("tint", "0.0"), ("chromatic_aberration_intensity", "0.0"),
-    ("chromatic_aberration_offset", "0.0"), ("bloom_intensity", "0.675"), ("lens_flare_intensity", "0.1"),
+    ("gamma", "2.2"), ("shutter_speed", "200.0"), ("iso", "100.0"), ("fstop", "1.4"), ("min_fstop", "1.2"),
+    ("blade_count", "5"), ("exposure_compensation", "0.0"), ("exposure_min_bright", "10.0"),
+    ("exposure_max_bright", "12.0"), ("exposure_speed_up", "3.0"), ("exposure_speed_down", "1.0"),
+    ("calibration_constant", "16.0"), ("focal_distance", "1000.0"), ("blur_amount", "1.0"), ("blur_radius", "0.0"),
+    ("motion_blur_intensity", "0.45"), ("motion_blur_max_distortion", "0.35"),
+    ("motion_blur_min_object_screen_size", "0.1"), ("slope", "0.88"), ("toe", "0.55"), ("shoulder", "0.26"),
+    ("black_clip", "0.0"), ("white_clip", "0.04"), ("temp", "6500.0"), ("tint", "0.0"),
+    ("chromatic_aberration_intensity", "0.0"), ("chromatic_aberration_offset", "0.0"), ("bloom_intensity", "0.675"),
+    ("lens_flare_intensity", "0.1"),
 )  # fmt: skip
 _NOISE = tuple(
     Attribute(f"noise_{sensor}_{part}", _FLOAT, "0.0")

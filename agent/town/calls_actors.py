@@ -135,7 +135,7 @@ for _name, _action in _ACTIONS.items():
 @returns_value
 def get_physics_control(context: Context, id_: Wire) -> Wire:
     """Mass, tyres, steering, engine of a vehicle."""
-    return physics_control.read(context.world.roster.bodies, context.world.roster.remembered(id_))
+    return physics_control.read(context.world.roster.remembered(id_))
 
 
 @returns_value
@@ -184,7 +184,8 @@ def _no_bones(name: str) -> None:
 
 
 for _name in (
-    "get_bones_transform", "get_actor_bone_names", "get_actor_bone_relative_transforms", "get_actor_bone_world_transforms",
-    "get_actor_component_names", "get_actor_socket_names", "get_actor_socket_relative_transforms", "get_actor_socket_world_transforms",
+    "get_bones_transform", "get_actor_bone_names", "get_actor_bone_relative_transforms",
+    "get_actor_bone_world_transforms", "get_actor_component_names", "get_actor_socket_names",
+    "get_actor_socket_relative_transforms", "get_actor_socket_world_transforms",
 ):  # fmt: skip
     _no_bones(_name)

@@ -9,7 +9,19 @@ from roadworthy.agent.town.calls import Context, returns_nothing, returns_value
 from roadworthy.agent.town.errors import CallRefused
 from roadworthy.agent.town.loaded_map import FOLDER, GENERATED, check_strangers_map
 from roadworthy.agent.town.placement import EnvironmentObject
-from roadworthy.agent.town.protocol import STATE_STREAM, VERSION, Wire, bounding_box, flag, integer, number, text, token, vector, wire_transform
+from roadworthy.agent.town.protocol import (
+    STATE_STREAM,
+    VERSION,
+    Wire,
+    bounding_box,
+    flag,
+    integer,
+    number,
+    text,
+    token,
+    vector,
+    wire_transform,
+)
 from roadworthy.agent.town.settings import Settings, weather_from_wire
 
 ANY_TAG = 255  # CityObjectLabel.Any

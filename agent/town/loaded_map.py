@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import carla
 
@@ -16,6 +15,7 @@ from roadworthy.agent.town.collisions import StaticBoxes
 from roadworthy.agent.town.errors import MapRefused
 from roadworthy.agent.town.navmesh import Navmesh, NavmeshError, build_navmesh
 from roadworthy.agent.town.placement import EnvironmentObject
+from roadworthy.agent.town.raster import Renderer
 from roadworthy.agent.town.roads import RoadNetwork
 from roadworthy.agent.town.scenery import Scenery, build_scenery
 
@@ -59,10 +59,8 @@ class LoadedMap:
         return FOLDER + self.name
 
     @cached_property
-    def renderer(self) -> Any:
+    def renderer(self) -> Renderer:
         """The renderer of this map; made when the first camera looks."""
-        from roadworthy.agent.town.raster import Renderer
-
         return Renderer(self.scenery, self.roads)
 
     def environment_objects(self) -> Sequence[EnvironmentObject]:

@@ -5,10 +5,11 @@ u, sideways speed w (to the right) and yaw rate r (clockwise from above), per su
 
 - steering: the road-wheel angle δ follows `steer * max_steer * curve(speed)` at no more than `STEER_RATE` of full lock
   per second; the curve is CARLA's steering curve (factor by speed);
-- drive: `throttle * min(peak force, power / |u|)`, after a first-order lag of `THROTTLE_LAG_S`; reverse is half as strong;
-- brake: `brake * brake_rate` m/s² after a lag of `BRAKE_LAG_S`; the hand brake locks the rear axle (half the grip); both stop the
-  car and never push it back. Rolling resistance `ROLLING_MPS2`, engine drag `ENGINE_DRAG_MPS2` off the throttle, air drag `drag * u²`, and what
-  the ground adds (grass, sand);
+- drive: `throttle * min(peak force, power / |u|)`, after a first-order lag of `THROTTLE_LAG_S`; reverse is half as
+  strong;
+- brake: `brake * brake_rate` m/s² after a lag of `BRAKE_LAG_S`; the hand brake locks the rear axle (half the grip); both
+  stop the car and never push it back. Rolling resistance `ROLLING_MPS2`, engine drag `ENGINE_DRAG_MPS2` off the throttle,
+  air drag `drag * u²`, and what the ground adds (grass, sand);
 - tyres: each axle's lateral force opposes its sideways slip velocity, `F = C * v_lat / max(|u|, SLOW_MPS)` with
   `C = CORNERING * axle load`, and never exceeds `grip * load`; what the brakes or the engine use of the grip is taken off
   (friction ellipse). Grip is `DRY_GRIP`, times the tyre's own factor, times `1 - WET_LOSS * wetness`, times the ground's;
@@ -224,6 +225,9 @@ def step_vehicle(
             u, w = drive[i, CONSTANT_X], drive[i, CONSTANT_Y]
             r = u * math.tan(min(max(delta, -1.2), 1.2)) / (lf + lr)
 
+    if abs(w) + abs(u) < 1e-6:
+        u = w = r = 0.0
+
     # The road is not perfectly even
     wander = UNEVENNESS_DEG_PER_M * speed * dt * math.sin(0.37 * pose[i, X] + 0.53 * pose[i, Y] + drive[i, PHASE])
     pose[i, YAW] += math.degrees(r) * dt + (0.0 if airborne else wander)
@@ -237,17 +241,15 @@ def step_vehicle(
     velocity[i, 1] = sin * u + cos * w
     pose[i, X] += velocity[i, 0] * dt
     pose[i, Y] += velocity[i, 1] * dt
-    _follow_ground(i, dt, height, ground[i, HEIGHT], pose, velocity, push[i, 2] / mass, weightless)
+    _follow_ground(i, dt, height, pose, velocity, push[i, 2] / mass, weightless)
 
     # The body on its springs
     blend = 1.0 - math.exp(-dt / SUSPENSION_LAG_S)
     ax = (u - u0) / dt - w * r
     ay = (w - w0) / dt + u * r
     drive[i, LEAN_PITCH] += (min(max(PITCH_DEG_PER_MPS2 * ax, -3.0), 3.0) - drive[i, LEAN_PITCH]) * blend
-    if p[LEAN] > 0.0:
-        roll = math.degrees(math.atan(min(max(ay, -8.0), 8.0) / GRAVITY))
-    else:
-        roll = min(max(p[LEAN] * ay, -4.0), 4.0)
+    rides = p[LEAN] > 0.0
+    roll = math.degrees(math.atan(min(max(ay, -8.0), 8.0) / GRAVITY)) if rides else min(max(p[LEAN] * ay, -4.0), 4.0)
     drive[i, LEAN_ROLL] += (roll - drive[i, LEAN_ROLL]) * blend
     spin[i, 0] = spin[i, 1] = 0.0
     spin[i, 2] = math.degrees(r)
@@ -256,9 +258,7 @@ def step_vehicle(
 
 
 @numba.njit(cache=True)
-def _follow_ground(
-    i: int, dt: float, height: float, ground_z: float, pose: Floats, velocity: Floats, lift: float, weightless: bool
-) -> None:
+def _follow_ground(i: int, dt: float, height: float, pose: Floats, velocity: Floats, lift: float, weightless: bool) -> None:
     """Fall, land, or follow the ground that lies `height` metres below the body's lowest point."""
     if height > AIRBORNE_M or lift > GRAVITY or (height > 0.0 and velocity[i, 2] > 0.5):
         velocity[i, 2] += dt * (lift - (0.0 if weightless else GRAVITY))
@@ -318,4 +318,4 @@ def step_walker(
     velocity[i, 1] += push[i, 1] / model[i, MASS] * dt
     pose[i, X] += velocity[i, 0] * dt
     pose[i, Y] += velocity[i, 1] * dt
-    _follow_ground(i, dt, foot - ground[i, HEIGHT], ground[i, HEIGHT], pose, velocity, push[i, 2] / model[i, MASS], weightless)
+    _follow_ground(i, dt, foot - ground[i, HEIGHT], pose, velocity, push[i, 2] / model[i, MASS], weightless)

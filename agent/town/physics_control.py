@@ -26,7 +26,7 @@ _FIELDS = 17
 _TORQUE, _RPM, _MASS, _DRAG, _CURVE, _WHEELS = 0, 1, 11, 12, 14, 15
 
 
-def read(bodies: Bodies, actor: Actor) -> Wire:
+def read(actor: Actor) -> Wire:
     """The control as it was last written, or the one that an unchanged vehicle has. Raises `CallRefused` for non-vehicles."""
     if actor.physics_control is not None:
         return actor.physics_control
@@ -34,7 +34,7 @@ def read(bodies: Bodies, actor: Actor) -> Wire:
     if drive is None:
         raise CallRefused(f"actor {actor.id} ({actor.type_id}) is not a vehicle")
     length, width = drive.wheelbase_m / 2, actor.box_extent[1] * 0.8
-    corners = ((length, -width), (length, width), (-length, -width), (-length, width))
+    corners: tuple[tuple[float, float], ...] = ((length, -width), (length, width), (-length, -width), (-length, width))
     if drive.wheels == 2:
         corners = ((length, 0.0), (-length, 0.0))
     wheels = []

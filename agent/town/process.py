@@ -24,7 +24,8 @@ class TownProcess:
     """
 
     def __init__(self, map: str = "Grid01", seed: int = 0, port: int = 0) -> None:
-        command = [sys.executable, "-m", "roadworthy.agent.town", "--map", map, "--seed", str(seed), "--port", str(port), "--child"]
+        options = ["--map", map, "--seed", str(seed), "--port", str(port), "--child"]
+        command = [sys.executable, "-m", "roadworthy.agent.town", *options]
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._said)
         try:
@@ -54,8 +55,9 @@ class TownProcess:
     def said(self) -> str:
         """The last lines of what the town wrote to its error output."""
         self._said.seek(0)
-        lines = [line for line in self._said.read()[-8000:].decode("utf-8", "replace").splitlines() if line.startswith("town: ")]
-        return "\n".join(line.removeprefix("town: ") for line in lines[-10:])
+        lines = self._said.read()[-8000:].decode("utf-8", "replace").splitlines()
+        own = [line.removeprefix("town: ") for line in lines if line.startswith("town: ")]
+        return "\n".join(own[-10:] or lines[-1:])
 
     @property
     def pid(self) -> int:

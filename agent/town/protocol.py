@@ -96,24 +96,27 @@ _EPISODE = struct.Struct("<Qdf3iI")  # episode id, platform time [s], step [s], 
 _IMAGE = struct.Struct("<IIf")  # width, height [px], horizontal field of view [deg]
 _TOKEN = struct.Struct("<IHBB16x")  # stream id, port, protocol (1 = TCP), address type (0 = the host you called)
 
-# One actor in the episode state: 65 common bytes, then a union by kind of actor (offsets overlap on purpose).
+# One actor in the episode state: 65 common bytes, then a union by kind of actor (offsets overlap).
 RECORD = np.dtype(
     {
         "names": [
             "id", "state", "pose", "velocity", "angular_velocity", "acceleration",
-            "control", "hand_brake", "reverse", "manual_gear", "gear", "speed_limit", "light", "at_light", "light_id", "failure",
+            "control", "hand_brake", "reverse", "manual_gear", "gear", "speed_limit",
+            "light", "at_light", "light_id", "failure",
             "walk", "jump",
             "sign_id", "green", "yellow", "red", "elapsed", "pole", "frozen", "light_state",
         ],
         "formats": [
             "<u4", "u1", ("<f4", 6), ("<f4", 3), ("<f4", 3), ("<f4", 3),
-            ("<f4", 3), "u1", "u1", "u1", "<i4", "<f4", "u1", "u1", "<u4", "u1",
+            ("<f4", 3), "u1", "u1", "u1", "<i4", "<f4",
+            "u1", "u1", "<u4", "u1",
             ("<f4", 4), "u1",
             "S32", "<f4", "<f4", "<f4", "<f4", "<u4", "u1", "u1",
         ],
         "offsets": [
             0, 4, 5, 29, 41, 53,
-            65, 77, 78, 79, 80, 84, 88, 89, 90, 94,
+            65, 77, 78, 79, 80, 84,
+            88, 89, 90, 94,
             65, 81,
             65, 97, 101, 105, 109, 113, 117, 118,
         ],

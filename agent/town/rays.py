@@ -55,7 +55,7 @@ def _enter(
     rx: float, ry: float, z: float, dx: float, dy: float, dz: float,
     yaw: float, half_length: float, half_width: float, bottom: float, top: float,
 ) -> float | None:  # fmt: skip
-    """Share of the segment at which it enters a box that it starts outside of; (rx, ry) is the start seen from the box's centre."""
+    """Share of the segment at which it enters a box, None if never; (rx, ry) is the start seen from the box's centre."""
     cos, sin = math.cos(yaw), math.sin(yaw)
     low, high = 0.0, 1.0
     for at, step, least, most in (

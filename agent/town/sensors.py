@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from roadworthy.agent.town.actors import WALK_PHASES
 from roadworthy.agent.town.attachments import to_local
+from roadworthy.agent.town.bodies import BRAKE as BRAKE_PEDAL
 from roadworthy.agent.town.bodies import HALF_LENGTH, HALF_WIDTH, TOP, YAW, Floats, Kind, X, Y, Z
+from roadworthy.agent.town.bodies import REVERSE as REVERSE_GEAR
 from roadworthy.agent.town.collisions import Contact
-from roadworthy.agent.town.entities import Actor
+from roadworthy.agent.town.entities import Actor, Camera
 from roadworthy.agent.town.physics import GRAVITY
 from roadworthy.agent.town.protocol import (
     Stream,
@@ -28,16 +31,19 @@ from roadworthy.agent.town.protocol import (
     message_header,
     pack,
 )
+from roadworthy.agent.town.raster import BRAKE, REVERSE, ActorPose, CameraPose, Frame
 
 if TYPE_CHECKING:
-    from roadworthy.agent.town.raster import ActorPose, Frame
     from roadworthy.agent.town.world import World
 
+STRIDE_M = 1.4  # distance over which a walker's legs repeat
+STANDING_MPS = 0.1
 LEAST_IMPULSE_NS = 0.5  # weaker contacts are not reported
 # What a collision with scenery is called, by CARLA's semantic tag
 STATIC_NAMES = {
-    2: "sidewalk", 3: "building", 4: "wall", 5: "fence", 6: "pole", 7: "trafficlight", 8: "trafficsign", 9: "vegetation", 10: "terrain",
-    14: "car", 15: "truck", 16: "bus", 18: "motorcycle", 19: "bicycle", 20: "static", 21: "dynamic", 22: "other", 26: "bridge", 28: "guardrail",
+    2: "sidewalk", 3: "building", 4: "wall", 5: "fence", 6: "pole", 7: "trafficlight", 8: "trafficsign", 9: "vegetation",
+    10: "terrain", 14: "car", 15: "truck", 16: "bus", 18: "motorcycle", 19: "bicycle", 20: "static", 21: "dynamic",
+    22: "other", 26: "bridge", 28: "guardrail",
 }  # fmt: skip
 
 
@@ -80,7 +86,7 @@ class Senses:
                 key = (*pose, float(camera.width), float(camera.height), camera.fov)
                 if key not in pictures:
                     scene = self._scene() if scene is None else scene
-                    pictures[key] = self._render(actor, pose, scene)
+                    pictures[key] = self._render(actor, camera, scene)
                     world.timings.frames += 1
                 if (key, sensor.kind) not in pixels:
                     pixels[key, sensor.kind] = _pixels(sensor.kind, pictures[key])
@@ -95,54 +101,43 @@ class Senses:
         header = message_header(sensor.kind, world.frame, world.time_s, world.roster.bodies.pose[actor.slot])
         world.outlet.send(sensor.stream, (header, *body))
 
+    # ---- pictures ----------------------------------------------------------------------------------------------------
+
     def warm_up(self) -> None:
         """Render one picture that nobody sees."""
-        from roadworthy.agent.town.raster import ActorPose, CameraPose
-
         world = self._world
-        body = ActorPose("car")
-        world.map.renderer.render(CameraPose(0, 0, 2, 0, 0, 0, 64, 32, 90.0), [], world.weather, {}, 0, 0)
-
-    # ---- pictures ----------------------------------------------------------------------------------------------------
+        world.map.renderer.render(CameraPose(0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 64, 32, 90.0), [], world.weather, {}, 0, 0)
 
     def _scene(self) -> list[ActorPose]:
         """Every visible actor for the renderer."""
-        from roadworthy.agent.town.raster import ActorPose
-
-        world, poses = self._world, []
+        world = self._world
         bodies = world.roster.bodies
-        for slot in world.roster.moving_slots():
-            actor = world.roster.by_slot[int(slot)]
+        poses = []
+        for slot in world.roster.moving_slots().tolist():
+            actor = world.roster.by_slot[slot]
             blueprint = actor.blueprint
             assert blueprint is not None
-            x, y, z, pitch, yaw, roll = bodies.pose[slot]
+            x, y, z, pitch, yaw, roll = bodies.pose[slot].tolist()
+            speed = math.hypot(*bodies.velocity[slot, :2].tolist())
+            phase, lights = 0, actor.lights_on
+            if blueprint.base_type in ("walker", "bicycle") and speed > STANDING_MPS:
+                phase = int((world.time_s * speed + actor.id) / STRIDE_M * WALK_PHASES) % WALK_PHASES
             if bodies.kind[slot] == Kind.WALKER:
-                z -= blueprint.size_m[2] / 2
-            poses.append(
-                ActorPose(
-                    (blueprint.base_type, *blueprint.size_m, 0),
-                    x,
-                    y,
-                    z,
-                    yaw,
-                    actor.colour,
-                    actor.id,
-                    actor.lights_on,
-                    pitch,
-                    roll,
-                )
-            )
+                z += blueprint.box_bottom_m
+                if actor.dead:
+                    z, pitch = z + 0.2, 90.0  # lies on its back
+            elif bodies.kind[slot] == Kind.VEHICLE:
+                lights |= BRAKE if bodies.control[slot, BRAKE_PEDAL] > 0.05 else 0
+                lights |= REVERSE if bodies.control[slot, REVERSE_GEAR] > 0.0 else 0
+            key = (blueprint.base_type, *blueprint.size_m, phase)
+            poses.append(ActorPose(key, x, y, z, yaw, _paint(actor), actor.id, lights, pitch, roll))
         return poses
 
-    def _render(self, actor: Actor, pose: Floats, scene: Sequence[ActorPose]) -> Frame:
-        from roadworthy.agent.town.raster import CameraPose
-
+    def _render(self, actor: Actor, camera: Camera, scene: Sequence[ActorPose]) -> Frame:
         world = self._world
-        sensor = actor.sensor
-        assert sensor is not None
-        assert sensor.camera is not None
-        camera = sensor.camera
-        view = CameraPose(*(float(value) for value in pose), camera.width, camera.height, camera.fov)
+        pose = world.roster.bodies.pose[actor.slot]
+        x, y, z, pitch, yaw, roll = pose.tolist()
+        view = CameraPose(x, y, z, pitch, yaw, roll, camera.width, camera.height, camera.fov)
         parent = world.roster.get(actor.parent)
         if parent and self._inside(parent, pose):
             scene = [shown for shown in scene if shown.instance_id != parent.id]
@@ -154,7 +149,7 @@ class Senses:
         bodies, slot = self._world.roster.bodies, actor.slot
         own, shape = bodies.pose[slot], bodies.shape[slot]
         x, y, z = to_local(own, pose[X] - own[X], pose[Y] - own[Y], pose[Z] - own[Z])
-        return abs(x) <= shape[HALF_LENGTH] and abs(y) <= shape[HALF_WIDTH] and z <= shape[TOP]
+        return bool(abs(x) <= shape[HALF_LENGTH] and abs(y) <= shape[HALF_WIDTH] and z <= shape[TOP])
 
     # ---- the others --------------------------------------------------------------------------------------------------
 
@@ -218,6 +213,15 @@ class Senses:
         parent = world.roster.get(actor.parent)
         if parent:
             self._send(actor, pack([parent.to_wire(world.outlet.streaming_port), other, list(impulse)]))
+
+
+def _paint(actor: Actor) -> tuple[float, float, float]:
+    """Colour 0 to 1: a vehicle's from its blueprint's attribute, a walker's own (the same for the same id)."""
+    if "color" in actor.attributes:
+        r, g, b = actor.colour
+        return r / 255, g / 255, b / 255
+    hue = (actor.id * 0.61803) % 1.0
+    return tuple(0.15 + 0.7 * abs(((hue * 6 + shift) % 6) / 3 - 1) for shift in (0, 2, 4))  # type: ignore[return-value]
 
 
 def _pixels(kind: Stream, frame: Frame) -> bytes:

@@ -136,6 +136,7 @@ class World:
         actor = self.roster.add(blueprint.id, description, pose, blueprint, parent)
         bodies, slot = self.roster.bodies, actor.slot
         if parent:
+            assert actor.mount is not None
             mount(bodies.pose[parent.slot], actor.mount, bodies.pose[slot])
         if bodies.kind[slot] != Kind.FIXED:
             self._feel_ground(slot)
@@ -162,7 +163,7 @@ class World:
             self._feel_ground(slot)
 
     def drive_walker(self, actor: Actor, pose: Pose, speed: float) -> None:
-        """Set an AI walker's state as its client computed it; `pose` has the ground's height, `speed` [m/s] is along its yaw."""
+        """Take an AI walker's state from its client: `pose` has the ground's height, `speed` [m/s] is along its yaw."""
         bodies, slot = self.roster.bodies, actor.slot
         if actor.dead:
             return
@@ -245,7 +246,7 @@ class World:
     # ---- the rest ----------------------------------------------------------------------------------------------------
 
     def cast_ray(self, start: Sequence[float], end: Sequence[float]) -> list[tuple[tuple[float, float, float], int]]:
-        """Places where the segment from `start` to `end` enters scenery, actors or the ground, with their tags, nearest first."""
+        """Where the segment enters scenery, actors or the ground: (place, semantic tag), nearest first."""
         return rays.cast(self.roster, self.map, start, end)
 
     def warm_up(self) -> None:
