@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 HEIGHT, WIDTH = 32, 64  # [pixels]
@@ -35,6 +36,12 @@ def write_camvid(root: Path, train: int = 8, val: int = 4) -> Path:
             Image.fromarray(image).save(root / split / f"{index:04d}.png")
             Image.fromarray(labels).save(root / f"{split}annot" / f"{index:04d}.png")
     return root
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tensors this small gain nothing from a second thread, and lose much on a busy machine."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

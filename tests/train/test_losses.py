@@ -128,7 +128,9 @@ def test_wasserstein_gives_the_same_gradient_again_when_the_graph_is_kept(target
     torch.testing.assert_close(first, 2 * second)
 
 
-def test_wasserstein_spans_several_chunks(monkeypatch: pytest.MonkeyPatch, logits: Tensor, target: Tensor, cost: Tensor) -> None:
+def test_wasserstein_spans_several_chunks(
+    monkeypatch: pytest.MonkeyPatch, logits: Tensor, target: Tensor, cost: Tensor
+) -> None:
     whole = wasserstein(logits, target, cost)
     monkeypatch.setattr("roadworthy.train.wasserstein.CHUNK_PIXELS", 10)
     for memory in (torch.contiguous_format, torch.channels_last):
@@ -177,8 +179,7 @@ def test_gambling_is_the_bet_on_cross_entropy(logits: Tensor, target: Tensor) ->
     bets = uneven_bets(target)
     log_probability = torch.log_softmax(logits, 1).numpy()
     staked = sum(
-        -float(bets[b, i, j]) * log_probability[b, int(target[b, i, j]), i, j]
-        for b, i, j in np.argwhere(target.numpy() != 255)
+        -float(bets[b, i, j]) * log_probability[b, int(target[b, i, j]), i, j] for b, i, j in np.argwhere(target.numpy() != 255)
     )
     assert gambling(logits, target, bets).item() == pytest.approx(staked / 2, rel=1e-12)
     assert gambling(logits, target, bets, literal=True).item() == pytest.approx(staked / 2 / 42, rel=1e-12)
@@ -213,7 +214,9 @@ def test_both_gradient_flows_of_gambling_exist_and_add_up(logits: Tensor, target
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_is_the_derivative_of_the_value(name: str, logits: Tensor, target: Tensor, cost: Tensor) -> None:
     loss = functional_losses(cost)[name]
-    assert torch.autograd.gradcheck(lambda x: loss(x, target), logits.requires_grad_())
+    part, labels = logits[:, :, :3, :4].clone().requires_grad_(), target[:, :3, :4]
+    assert (labels == 255).any()
+    assert torch.autograd.gradcheck(lambda x: loss(x, labels), part)
 
 
 @pytest.mark.parametrize("name", NAMES)
