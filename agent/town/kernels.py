@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit
 
 OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "boundscheck": False}
+# Colours may use fused multiply-adds (one rounding less); which triangle a pixel sees may not.
+SHADING: dict[str, Any] = {**OPTIONS, "fastmath": {"contract", "arcp", "nsz"}}
 F = np.float32
 NEAR = F(0.12)  # [m]
 
@@ -338,6 +340,53 @@ def cast_shadows(vertices, faces, first, last, drift_x, drift_y, origin_x, origi
 
 
 @njit(**OPTIONS)
+def actor_shadows(  # type: ignore[no-untyped-def]
+    vertices, faces, placed, actors, eye, reach, drift_x, drift_y, origin_x, origin_y, cell, base, shadow, dirty
+):
+    """Put back what `dirty` int32 [n, 4] covers, then draw the shadows of actors within `reach`; returns the new `dirty`."""
+    rows, columns = shadow.shape
+    for k in range(dirty.shape[0]):
+        for iy in range(dirty[k, 1], dirty[k, 3]):
+            for ix in range(dirty[k, 0], dirty[k, 2]):
+                shadow[iy, ix] = base[iy, ix]
+    touched = np.empty((actors.shape[0], 4), np.int32)
+    count = 0
+    for k in range(actors.shape[0]):
+        first = placed[k, 0]
+        last = placed[k, 1]
+        dx = actors[k, 1] - eye[0]
+        dy = actors[k, 2] - eye[1]
+        if last == first or dx * dx + dy * dy > reach * reach:
+            continue
+        low_x = F(1e9)
+        low_y = F(1e9)
+        high_x = F(-1e9)
+        high_y = F(-1e9)
+        for t in range(first, last):
+            for e in range(3):
+                v = faces[t, e]
+                x = (vertices[v, 0] - drift_x * vertices[v, 2] - origin_x) / cell
+                y = (vertices[v, 1] - drift_y * vertices[v, 2] - origin_y) / cell
+                low_x = min(low_x, x)
+                high_x = max(high_x, x)
+                low_y = min(low_y, y)
+                high_y = max(high_y, y)
+        x0 = int(max(low_x, F(0.0)))
+        y0 = int(max(low_y, F(0.0)))
+        x1 = int(min(high_x + F(1.0), F(columns)))
+        y1 = int(min(high_y + F(1.0), F(rows)))
+        if x0 >= x1 or y0 >= y1:
+            continue
+        touched[count, 0] = x0
+        touched[count, 1] = y0
+        touched[count, 2] = x1
+        touched[count, 3] = y1
+        count += 1
+        cast_shadows(vertices, faces, first, last, drift_x, drift_y, origin_x, origin_y, cell, shadow)
+    return touched[:count].copy()
+
+
+@njit(**SHADING)
 def _sky(rx, ry, rz, light, clouds, out):  # type: ignore[no-untyped-def]
     """Colour of the sky in a direction, 0 to 1 a channel, before exposure."""
     length = F(1.0) / math.sqrt(rx * rx + ry * ry + rz * rz)
@@ -359,8 +408,8 @@ def _sky(rx, ry, rz, light, clouds, out):  # type: ignore[no-untyped-def]
         reach = F(28.0) / (up + F(0.08)) * length
         u = rx * reach + light[CLOUD_X]
         v = ry * reach + light[CLOUD_Y]
-        fu = math.floor(u)
-        fv = math.floor(v)
+        fu = np.floor(u)
+        fv = np.floor(v)
         gu = u - fu
         gv = v - fv
         i0 = int(fu) & (CLOUD_SIZE - 1)
@@ -380,9 +429,9 @@ def _sky(rx, ry, rz, light, clouds, out):  # type: ignore[no-untyped-def]
         out[e] = clear + (cloud - clear) * cover * F(0.85) + glow * light[SUN_R + e] * (F(1.0) - F(0.6) * cover)
 
 
-@njit(**OPTIONS)
+@njit(**SHADING)
 def shade(  # type: ignore[no-untyped-def]
-    ids, depth, vertices, normals, uv, colours, faces, surface, lamp_levels, window_cells, eye, axes, half_x, half_y,
+    ids, depth, vertices, normals, uv, colours, faces, surface, lamp_levels, window_cells, first_facade, eye, axes, half_x, half_y,
     light, texels, level_offsets, level_sizes, shadow, drift_x, drift_y, origin_x, origin_y, cell,
     lamp_map, lamp_cell, headlamps, clouds, noise, noise_offset, bgra, tags, instances, metres,
 ):  # fmt: skip
@@ -473,24 +522,29 @@ def shade(  # type: ignore[no-untyped-def]
                 level += 1
             size = level_sizes[level]
             base = level_offsets[level] + layer * size * size
-            fu = (u - math.floor(u)) * F(size) - F(0.5)
-            fv = (F(1.0) - (v - math.floor(v))) * F(size) - F(0.5)
-            iu = int(math.floor(fu))
-            iv = int(math.floor(fv))
-            gu = fu - F(iu)
-            gv = fv - F(iv)
-            column0 = iu & (size - 1)
-            column1 = (iu + 1) & (size - 1)
+            fu = (u - np.floor(u)) * F(size) - F(0.5)
+            fv = (F(1.0) - (v - np.floor(v))) * F(size) - F(0.5)
+            floor_u = np.floor(fu)
+            floor_v = np.floor(fv)
+            gu = fu - floor_u
+            gv = fv - floor_v
+            iu = int(floor_u)
+            iv = int(floor_v)
             row0 = base + (iv & (size - 1)) * size
             row1 = base + ((iv + 1) & (size - 1)) * size
+            t00 = row0 + (iu & (size - 1))
+            t10 = row0 + ((iu + 1) & (size - 1))
+            t01 = row1 + (iu & (size - 1))
+            t11 = row1 + ((iu + 1) & (size - 1))
             w00 = (F(1.0) - gu) * (F(1.0) - gv)
             w10 = gu * (F(1.0) - gv)
             w01 = (F(1.0) - gu) * gv
             w11 = gu * gv
-            glass = (
-                texels[row0 + column0, 3] * w00 + texels[row0 + column1, 3] * w10
-                + texels[row1 + column0, 3] * w01 + texels[row1 + column1, 3] * w11
-            ) * F(1.0 / 255.0)  # fmt: skip
+            glass = F(0.0)
+            if layer >= first_facade:
+                glass = (
+                    F(texels[t00, 3]) * w00 + F(texels[t10, 3]) * w10 + F(texels[t01, 3]) * w01 + F(texels[t11, 3]) * w11
+                ) * F(1.0 / 255.0)
             # Sun, with the shadow map read bilinearly.
             lambert = F(0.0)
             if sunlit:
@@ -500,20 +554,22 @@ def shade(  # type: ignore[no-untyped-def]
                     hz = pz + n2 * lift
                     gx = (px + n0 * lift - drift_x * hz - origin_x) / cell - F(0.5)
                     gy = (py + n1 * lift - drift_y * hz - origin_y) / cell - F(0.5)
-                    jx = int(math.floor(gx))
-                    jy = int(math.floor(gy))
+                    floor_x = np.floor(gx)
+                    floor_y = np.floor(gy)
+                    jx = int(floor_x)
+                    jy = int(floor_y)
                     if jx >= 0 and jy >= 0 and jx < columns - 1 and jy < rows - 1:
-                        sx = gx - F(jx)
-                        sy = gy - F(jy)
+                        sx = gx - floor_x
+                        sy = gy - floor_y
                         level_cm = hz * F(100.0) + F(6.0)
                         lit = F(0.0)
-                        if shadow[jy, jx] <= level_cm:
+                        if F(shadow[jy, jx]) <= level_cm:
                             lit += (F(1.0) - sx) * (F(1.0) - sy)
-                        if shadow[jy, jx + 1] <= level_cm:
+                        if F(shadow[jy, jx + 1]) <= level_cm:
                             lit += sx * (F(1.0) - sy)
-                        if shadow[jy + 1, jx] <= level_cm:
+                        if F(shadow[jy + 1, jx]) <= level_cm:
                             lit += (F(1.0) - sx) * sy
-                        if shadow[jy + 1, jx + 1] <= level_cm:
+                        if F(shadow[jy + 1, jx + 1]) <= level_cm:
                             lit += sx * sy
                         lambert *= lit
                 else:
@@ -525,8 +581,8 @@ def shade(  # type: ignore[no-untyped-def]
             if night > F(0.0):
                 mx = (px - origin_x) / lamp_cell
                 my = (py - origin_y) / lamp_cell
-                kx = int(math.floor(mx))
-                ky = int(math.floor(my))
+                kx = int(np.floor(mx))
+                ky = int(np.floor(my))
                 if kx >= 0 and ky >= 0 and kx < lamp_map.shape[1] - 1 and ky < lamp_map.shape[0] - 1:
                     sx = mx - F(kx)
                     sy = my - F(ky)
@@ -575,10 +631,7 @@ def shade(  # type: ignore[no-untyped-def]
             if lamp > 0:
                 emission = lamp_levels[lamp]
             for e in range(3):
-                texel = (
-                    texels[row0 + column0, e] * w00 + texels[row0 + column1, e] * w10
-                    + texels[row1 + column0, e] * w01 + texels[row1 + column1, e] * w11
-                )  # fmt: skip
+                texel = F(texels[t00, e]) * w00 + F(texels[t10, e]) * w10 + F(texels[t01, e]) * w01 + F(texels[t11, e]) * w11
                 paint = colours[a, e] * la + colours[b, e] * lb + colours[c, e] * lc
                 warm = F(1.0) - F(0.22) * F(e)
                 value = light[AMBIENT_R + e] * sheltered + light[SUN_R + e] * lambert + lamps * warm + beams
@@ -603,8 +656,8 @@ def shade(  # type: ignore[no-untyped-def]
 @njit(**OPTIONS)
 def noise_at(table, u, v):  # type: ignore[no-untyped-def]
     """Bilinear look-up in a tileable square table, one cell per unit."""
-    fu = math.floor(u)
-    fv = math.floor(v)
+    fu = np.floor(u)
+    fv = np.floor(v)
     gu = u - fu
     gv = v - fv
     i0 = int(fu) & (CLOUD_SIZE - 1)

@@ -112,7 +112,7 @@ class Renderer:
         self._shadow_base = np.full(shape, -32000, np.int16)
         self._shadow = self._shadow_base.copy()
         self._shadow_sun: tuple[float, float, float] | None = None
-        self._dirty: list[tuple[int, int, int, int]] = []
+        self._dirty = np.zeros((0, 4), np.int32)  # cells of the shadow map that actors darkened in the last frame
         self._casters = np.ascontiguousarray(self._faces[: self._face_count][self._casting(tiled.surface)])
         self._lamp_map = _lamp_map(scenery, roads.bounds)
         self._buffers: dict[tuple[int, int], tuple[NDArray[np.float32], NDArray[np.int32]]] = {}
@@ -174,7 +174,7 @@ class Renderer:
         )  # fmt: skip
         kernels.shade(
             ids, depth, self._vertices, self._normals, self._uv, self._colours, self._faces, self._surface, levels,
-            self._window_cells, eye, axes, np.float32(half_x), np.float32(half_y), vector, self._texels, self._level_offsets,
+            self._window_cells, int(Layer.FACADE), eye, axes, np.float32(half_x), np.float32(half_y), vector, self._texels, self._level_offsets,
             self._level_sizes, self._shadow, np.float32(drift[0]), np.float32(drift[1]), self._origin[0], self._origin[1],
             np.float32(self._cell), self._lamp_map, np.float32(_LAMP_CELL), beams, self._clouds, self._noise, noise_offset,
             out.bgra, out.tags, out.instance, out.depth,
@@ -234,24 +234,11 @@ class Renderer:
             self._shadow_base.fill(-32000)
             kernels.cast_shadows(self._vertices, self._casters, 0, len(self._casters), *where, self._shadow_base)
             self._shadow[...] = self._shadow_base
-            self._shadow_sun, self._dirty = light.sun, []
-        for x0, y0, x1, y1 in self._dirty:
-            self._shadow[y0:y1, x0:x1] = self._shadow_base[y0:y1, x0:x1]
-        self._dirty = []
-        if len(table) == 0:
-            return drift
-        near = (placed[:, 1] > placed[:, 0]) & (np.hypot(table[:, 1] - eye[0], table[:, 2] - eye[1]) < _SHADOW_RANGE)
-        rows, columns = self._shadow.shape
-        for k in np.flatnonzero(near):
-            first, last = int(placed[k, 0]), int(placed[k, 1])
-            points = self._vertices[self._faces[first : last].ravel()]
-            x = (points[:, 0] - drift[0] * points[:, 2] - self._origin[0]) / self._cell
-            y = (points[:, 1] - drift[1] * points[:, 2] - self._origin[1]) / self._cell
-            x0, y0 = max(int(x.min()) - 1, 0), max(int(y.min()) - 1, 0)
-            x1, y1 = min(int(x.max()) + 2, columns), min(int(y.max()) + 2, rows)
-            if x0 < x1 and y0 < y1:
-                self._dirty.append((x0, y0, x1, y1))
-                kernels.cast_shadows(self._vertices, self._faces, first, last, *where, self._shadow)
+            self._shadow_sun, self._dirty = light.sun, np.zeros((0, 4), np.int32)
+        self._dirty = kernels.actor_shadows(
+            self._vertices, self._faces, placed, table, eye, np.float32(_SHADOW_RANGE), *where, self._shadow_base, self._shadow,
+            self._dirty,
+        )  # fmt: skip
         return drift
 
     def _lamp_levels(

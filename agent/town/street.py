@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from roadworthy.agent.town.mesh import MeshBuilder, Paint, Pose
+from roadworthy.agent.town.mesh import ALWAYS, NEAR_ONLY, MeshBuilder, Paint, Pose
 from roadworthy.agent.town.placement import Placement, rectangle
 from roadworthy.agent.town.signals import Signal
 from roadworthy.agent.town.tags import Tag
@@ -101,7 +101,7 @@ def add_lamp(builder: MeshBuilder, placement: Placement, edge: Pose, reach: floa
     height = float(rng.uniform(5.2, 7.0))
     number = placement.record(Tag.POLES, "street_lamp", edge, (0.09, 0.09, height / 2))
     pole = steel(rng, number)
-    builder.cylinder(0.09, -0.2, height, pole, edge, sides=5, end_radius=0.06, caps=False)
+    builder.cylinder(0.09, -0.2, height, pole, edge, sides=4, end_radius=0.06, caps=False)
     builder.box((-0.05, -reach, height - 0.08), (0.05, 0.05, height + 0.02), pole, edge, floor=True)
     builder.box((-0.14, -reach - 0.35, height - 0.06), (0.14, -reach + 0.25, height + 0.06), pole, edge)
     bulb = Paint(Layer.PLAIN, Tag.POLES, (1.0, 0.88, 0.62), number, NIGHT_LAMP)
@@ -121,8 +121,10 @@ def add_fence(builder: MeshBuilder, placement: Placement, pose: Pose, half_lengt
     number = placement.record(Tag.FENCES, "fence", pose, (half_length, 0.06, height / 2))
     paint = Paint(Layer.PLANKS, Tag.FENCES, instance=number).tinted(rng.uniform(0.5, 1.4) * rng.uniform(0.8, 1.2, 3))
     posts = max(2, round(half_length * 2 / 2.2) + 1)
+    builder.detail = NEAR_ONLY
     for x in np.linspace(-half_length + 0.06, half_length - 0.06, posts):
         builder.box((x - 0.06, -0.06, -0.2), (x + 0.06, 0.06, height + 0.08), paint.tinted(np.array(paint.colour) * 0.8), pose)
+    builder.detail = ALWAYS
     if rng.random() < 0.5:
         builder.box((-half_length, -0.03, 0.08), (half_length, 0.03, height), paint, pose, repeat=0.7)
     else:
