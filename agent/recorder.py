@@ -167,9 +167,8 @@ def _drive(
     weather = vary(get_weather(episode.weather), rng)
     session.world.set_weather(weather)
     ego = _spawn_ego(session, rng)
-    traffic = Traffic(
-        session, vehicles=config.vehicles, walkers=config.walkers, seed=episode.seed, clear=ego.get_transform().location
-    )
+    start = ego.get_transform().location
+    traffic = Traffic(session, vehicles=config.vehicles, walkers=config.walkers, seed=episode.seed, clear=start, near=start)
     traffic.drive(ego)
     for _ in range(SETTLE_TICKS):
         session.tick()

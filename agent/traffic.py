@@ -11,6 +11,9 @@ from roadworthy.agent.session import Session, free_port
 from roadworthy.runtime.errors import RoadworthyError
 
 CLEARANCE_M = 8.0  # [m] from a place that must stay free, such as the ego's start
+NEAR_M = 70.0  # [m] from the place that most start near to
+NEAR_SHARE = 0.7  # of the cars and people
+NEAR_ATTEMPTS = 50
 GAP_M = 2.5  # [m] that Traffic Manager cars keep to the car ahead
 RUNNING_SHARE = 0.15  # of the people
 CROSSING_SHARE = 0.15  # of the people cross the road where they like
@@ -21,9 +24,25 @@ class Traffic:
     """Cars and people on a session's map. The same seed on a fresh map gives the same traffic."""
 
     def __init__(
-        self, session: Session, *, vehicles: int = 0, walkers: int = 0, seed: int = 0, clear: carla.Location | None = None
+        self,
+        session: Session,
+        *,
+        vehicles: int = 0,
+        walkers: int = 0,
+        seed: int = 0,
+        clear: carla.Location | None = None,
+        near: carla.Location | None = None,
     ) -> None:
-        """Spawn up to `vehicles` cars and `walkers` people (fewer where the map is full), none of them near `clear`."""
+        """Spawn up to `vehicles` cars and `walkers` people (fewer where the map is full).
+
+        Args:
+            session: whose map and Traffic Manager to use.
+            vehicles: cars, bicycles and the like.
+            walkers: people on foot.
+            seed: of places, looks and manners.
+            clear: nobody starts within 8 m of this place, such as the ego's start.
+            near: most of them start within 70 m of this place, so that the ego meets them; elsewhere without.
+        """
         self.session = session
         self._rng = np.random.default_rng(seed)
         self.manager = _traffic_manager(session, seed)
@@ -31,8 +50,8 @@ class Traffic:
         self.walkers: list[carla.Actor] = []
         self._controllers: list[carla.Actor] = []
         try:
-            self._spawn_vehicles(vehicles, clear)
-            self._spawn_walkers(walkers, seed, clear)
+            self._spawn_vehicles(vehicles, clear, near)
+            self._spawn_walkers(walkers, seed, clear, near)
         except BaseException:
             self.destroy()
             raise
@@ -50,14 +69,18 @@ class Traffic:
         self.manager.vehicle_percentage_speed_difference(vehicle, float(self._rng.uniform(-10.0, 25.0)))  # [%] slower
         self.manager.update_vehicle_lights(vehicle, True)
 
-    def _spawn_vehicles(self, count: int, clear: carla.Location | None) -> None:
+    def _spawn_vehicles(self, count: int, clear: carla.Location | None, near: carla.Location | None) -> None:
         blueprints = sorted(self.session.world.get_blueprint_library().filter("vehicle.*"), key=lambda b: str(b.id))
         places = [
             place
             for place in self.session.map.get_spawn_points()
             if clear is None or place.location.distance(clear) > CLEARANCE_M
         ]
-        for index in self._rng.permutation(len(places)):
+        order = [int(index) for index in self._rng.permutation(len(places))]
+        if near is not None:
+            close = [index for index in order if places[index].location.distance(near) < NEAR_M][: round(NEAR_SHARE * count)]
+            order = close + [index for index in order if index not in set(close)]
+        for index in order:
             if len(self.vehicles) == count:
                 break
             blueprint = blueprints[self._rng.integers(len(blueprints))]
@@ -77,7 +100,7 @@ class Traffic:
             if colours:
                 blueprint.set_attribute("color", str(self._rng.choice(colours)))
 
-    def _spawn_walkers(self, count: int, seed: int, clear: carla.Location | None) -> None:
+    def _spawn_walkers(self, count: int, seed: int, clear: carla.Location | None, near: carla.Location | None) -> None:
         if count == 0:
             return
         world = self.session.world
@@ -89,6 +112,11 @@ class Traffic:
             if len(self.walkers) == count:
                 break
             place = world.get_random_location_from_navigation()
+            if near is not None and len(self.walkers) < NEAR_SHARE * count:
+                for _ in range(NEAR_ATTEMPTS):
+                    if place is None or place.distance(near) < NEAR_M:
+                        break
+                    place = world.get_random_location_from_navigation()
             if place is None:
                 break  # the map has no navigation mesh: nobody can walk
             if clear is not None and place.distance(clear) < CLEARANCE_M:
