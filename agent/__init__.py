@@ -1,1 +1,16 @@
 """Driving: the CARLA session, the Gymnasium environment, the policy and its learning."""
+
+
+def _register() -> None:
+    """Make the environments known to `gymnasium.make`; nothing of them is imported before they are made."""
+    from importlib.util import find_spec
+
+    if find_spec("gymnasium") is None:  # the `drive` extra is not installed: there is nothing to register with
+        return
+    from gymnasium.envs.registration import register, registry
+
+    if "roadworthy/Drive-v0" not in registry:
+        register("roadworthy/Drive-v0", entry_point="roadworthy.agent.env:DriveEnv")
+
+
+_register()

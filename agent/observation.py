@@ -62,7 +62,8 @@ def pool_latent(latent: npt.NDArray[np.float32]) -> Latents:
             sums = np.add.reduceat(pooled, starts, axis=axis)
             counts = np.diff(np.append(starts, pooled.shape[axis])).astype(np.float32)
             pooled = sums / counts.reshape([-1 if a == axis else 1 for a in range(4)])
-    return np.clip(pooled, -LATENT_LIMIT, LATENT_LIMIT).astype(np.float16)
+    stored: Latents = np.clip(pooled, -LATENT_LIMIT, LATENT_LIMIT).astype(np.float16)
+    return stored
 
 
 def observation_space(latent_shape: LatentShape) -> spaces.Dict:

@@ -97,9 +97,16 @@ class DrivePolicy(ActorCriticPolicy):
         }
         super().__init__(observation_space, action_space, lr_schedule, **(defaults | options))
 
+    @property
+    def trunk(self) -> LatentMeasurementExtractor:
+        """The shared trunk of actor and critic."""
+        extractor = self.features_extractor
+        assert isinstance(extractor, LatentMeasurementExtractor)
+        return extractor
+
     def mean_action(self, observations: Mapping[str, Tensor]) -> Tensor:
         """Return the actor's mean `[B, 3]`, before clipping: what imitation regresses."""
-        features: Tensor = self.features_extractor(observations)
+        features: Tensor = self.trunk(observations)
         action: Tensor = self.action_net(self.mlp_extractor.forward_actor(features))
         return action
 

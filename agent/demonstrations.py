@@ -1,0 +1,211 @@
+"""Demonstrations: frames, measurements and an expert's actions on routes, recorded once and shared by every segmenter.
+
+A folder holds `part-*/` folders, one per worker, each with `frames.npy` (uint8 [n, H, W, 3]), `steps.npz` (measurements [n, 9],
+actions [n, 3], episode [n], on_route [n]) and `part.json`, which is written last: a part without it is recorded again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from roadworthy.agent.camera import CameraRig
+from roadworthy.agent.ego import Assignment, Ego, Moment
+from roadworthy.agent.env import GOAL_M
+from roadworthy.agent.expert import Expert, ExpertStyle, SteeringNoise
+from roadworthy.agent.observation import measurement_vector
+from roadworthy.agent.parallel import Task as Work
+from roadworthy.agent.parallel import reporter, run_tasks
+from roadworthy.agent.routes import Task, make_routes
+from roadworthy.agent.session import Session
+from roadworthy.agent.supervisor import Report
+from roadworthy.agent.weather import TRAINING_WEATHERS
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.files import atomic_path, write_text
+
+Progress = Callable[[str, float], None]
+
+STANDING_KEPT = 10  # [steps] of one stop that are kept; the rest of a red light teaches nothing new
+MAX_EPISODE_STEPS = 900  # [steps] of 0.1 s
+LOST_M = 4.0  # [m] beside the route the expert has failed, and the episode ends
+
+
+@dataclass(frozen=True)
+class DemonstrationConfig:
+    """What to demonstrate."""
+
+    towns: tuple[str, ...] = ("Grid01",)  # one worker each, in turn
+    steps: int = 4000  # kept, in all
+    workers: int = 2
+    tasks: tuple[Task, ...] = ("one-turn", "straight", "one-turn", "navigation")  # drawn per episode
+    weathers: tuple[str, ...] = TRAINING_WEATHERS
+    vehicles: int = 15
+    walkers: int = 15
+    noise_share: float = 0.35  # of the time the steering is disturbed
+    noise_amplitude: float = 0.16  # of full steering
+    style: ExpertStyle = field(default_factory=ExpertStyle)
+    rig: CameraRig = field(default_factory=CameraRig)
+    seed: int = 1
+    carla: str | None = None  # HOST:PORT of a CARLA server, for one worker
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Recorded steps, in the order of driving."""
+
+    frames: npt.NDArray[np.uint8]  # [N, H, W, 3]
+    measurements: npt.NDArray[np.float32]  # [N, 9], as in the environment
+    actions: npt.NDArray[np.float32]  # [N, 3], what the expert would do
+    episode: npt.NDArray[np.int64]  # [N]
+    follows: npt.NDArray[np.bool_]  # [N] whether the step before this one is the sample before it
+
+    def __len__(self) -> int:
+        """Return the number of steps."""
+        return len(self.actions)
+
+    def previous(self, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the sample one tick before each chosen one, itself where none was kept."""
+        return np.where(self.follows[chosen], chosen - 1, chosen)
+
+    def split(self, held_out_share: float, rng: np.random.Generator) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return training and held-out sample numbers; whole episodes are held out."""
+        episodes = rng.permutation(np.unique(self.episode))
+        held = episodes[: round(held_out_share * len(episodes))]
+        mask = np.isin(self.episode, held)
+        return np.flatnonzero(~mask), np.flatnonzero(mask)
+
+    @classmethod
+    def load(cls, folder: Path) -> Demonstrations:
+        """Read all parts of `folder`; raises `BadInput` when there is none or one is damaged."""
+        parts = sorted(folder.glob("part-*/part.json"))
+        if not parts:
+            raise BadInput(f"{folder}: no demonstrations; expected part-*/part.json, written by `roadworthy drive imitate`")
+        columns: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in cls.__dataclass_fields__}
+        first_episode = 0
+        for part in parts:
+            try:
+                columns["frames"].append(np.load(part.parent / "frames.npy", allow_pickle=False))
+                with np.load(part.parent / "steps.npz", allow_pickle=False) as steps:
+                    for name in ("measurements", "actions", "follows"):
+                        columns[name].append(steps[name])
+                    columns["episode"].append(steps["episode"] + first_episode)
+                    first_episode += int(steps["episode"].max()) + 1
+            except (OSError, ValueError, KeyError) as error:
+                raise BadInput(
+                    f"{part.parent}: damaged demonstrations ({error}); delete this folder and record again"
+                ) from error
+        return cls(**{name: np.concatenate(arrays) for name, arrays in columns.items()})
+
+
+def demonstrate(config: DemonstrationConfig, folder: Path, progress: Progress | None = None) -> Demonstrations:
+    """Record demonstrations into `folder`, or read them if they are there; parts that are missing are recorded.
+
+    Raises `BadInput` when the folder holds demonstrations of another configuration.
+    """
+    if config.steps < 1 or config.workers < 1:
+        raise BadInput(f"steps is {config.steps} and workers {config.workers}, expected 1 or more of each")
+    workers = 1 if config.carla is not None else config.workers
+    record = json.loads(json.dumps(asdict(config)))
+    plan = folder / "demonstrations.json"
+    if plan.exists() and json.loads(plan.read_text(encoding="utf-8")) != record:
+        raise BadInput(f"{folder}: holds demonstrations of another configuration; choose another folder or delete it")
+    write_text(plan, json.dumps(record, indent=2) + "\n")
+    missing = [index for index in range(workers) if not (folder / f"part-{index}" / "part.json").exists()]
+    tasks = [
+        Work(f"demonstrations {index + 1}", _record_part, (config, index, workers, folder / f"part-{index}"))
+        for index in missing
+    ]
+    run_tasks(tasks, workers=workers, progress=progress)
+    return Demonstrations.load(folder)
+
+
+def _record_part(report: Report, config: DemonstrationConfig, index: int, parts: int, folder: Path) -> int:
+    """Record one worker's share; runs in a worker process."""
+    progress = reporter(report)
+    wanted = config.steps // parts
+    rng = np.random.default_rng([config.seed, index])
+    steps: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32], int, bool]] = []
+    episodes = collisions = 0
+    with Session.open(carla=config.carla, map=config.towns[index % len(config.towns)]) as session:
+        ego = Ego(session, config.rig)
+        while len(steps) < wanted:
+            task = config.tasks[rng.integers(len(config.tasks))]
+            assignment = Assignment(
+                route=make_routes(ego.lanes, int(rng.integers(2**31)), 1, task)[0],
+                weather=config.weathers[(episodes * parts + index) % len(config.weathers)],
+                vehicles=config.vehicles,
+                walkers=config.walkers,
+                seed=int(rng.integers(2**31)),
+            )
+            collisions += _drive(ego, assignment, config, rng, episodes, steps, wanted, progress)
+            episodes += 1
+        ego.close()
+    _write_part(folder, steps[:wanted], {"episodes": episodes, "collisions": collisions, "town": session_town(config, index)})
+    return len(steps)
+
+
+def session_town(config: DemonstrationConfig, index: int) -> str:
+    """Return the town of worker `index`."""
+    return config.towns[index % len(config.towns)]
+
+
+def _drive(
+    ego: Ego,
+    assignment: Assignment,
+    config: DemonstrationConfig,
+    rng: np.random.Generator,
+    episode: int,
+    steps: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32], int, bool]],
+    wanted: int,
+    progress: Progress,
+) -> int:
+    """Drive one episode, append its steps, and return how many collisions it had."""
+    expert = Expert(assignment.route, ego.model, config.style)
+    noise = SteeringNoise(rng, share=config.noise_share, amplitude=config.noise_amplitude)
+    moment = ego.begin(assignment)
+    standing = 0
+    kept_last = False
+    for step in range(MAX_EPISODE_STEPS):
+        action = expert.act(ego.situation(moment))
+        standing = standing + 1 if moment.speed_mps < 0.2 and action[1] == 0.0 else 0
+        kept = standing <= STANDING_KEPT
+        if kept:
+            left_m = max(assignment.route.length_m - moment.along_m, 0.0)
+            measurements = measurement_vector(moment.speed_mps, left_m, 0.0, moment.command)
+            steps.append((moment.frame, measurements, action, episode, kept_last))
+        kept_last = kept
+        if step % 20 == 0:
+            progress(f"{len(steps)} of {wanted} steps", min(len(steps) / wanted, 1.0))
+        steer = float(np.clip(action[0] + noise(), -1.0, 1.0))
+        moment = ego.advance(steer, float(action[1]), float(action[2]))
+        if moment.contacts:  # what led to a crash is not worth repeating
+            del steps[max(0, len(steps) - 30) :]
+            return 1
+        if _over(moment, assignment) or len(steps) >= wanted:
+            break
+    return 0
+
+
+def _over(moment: Moment, assignment: Assignment) -> bool:
+    return moment.along_m >= assignment.route.length_m - GOAL_M or abs(moment.lateral_m) > LOST_M
+
+
+def _write_part(folder: Path, steps: list[Any], facts: dict[str, Any]) -> None:
+    frames, measurements, actions, episode, follows = zip(*steps, strict=True)
+    with atomic_path(folder / "frames.npy") as temporary:
+        np.save(temporary, np.stack(frames))
+    with atomic_path(folder / "steps.npz") as temporary:
+        np.savez(
+            temporary,
+            measurements=np.stack(measurements),
+            actions=np.stack(actions),
+            episode=np.array(episode, np.int64),
+            follows=np.array(follows, bool),
+        )
+    write_text(folder / "part.json", json.dumps({"steps": len(steps), **facts}) + "\n")

@@ -1,0 +1,266 @@
+"""The ego car in a session: placed on a route, driven one tick at a time, and measured. Never respawned, only teleported.
+
+CARLA servers leak with every sensor that is spawned again, so one car, one camera and one collision sensor serve all
+episodes of a session. Traffic is made anew for each episode: the same assignment gives the same traffic.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from roadworthy.agent.camera import CameraFeed, CameraRig, rgb_of
+from roadworthy.agent.carla_client import carla
+from roadworthy.agent.corridor import Corridor, box_points
+from roadworthy.agent.expert import CarModel, Situation
+from roadworthy.agent.infractions import Contact
+from roadworthy.agent.lanegraph import LaneGraph, lane_key
+from roadworthy.agent.routes import Route
+from roadworthy.agent.session import Session
+from roadworthy.agent.traffic import Traffic
+from roadworthy.agent.weather import get_weather, vary
+from roadworthy.runtime.errors import BadInput
+
+CAR = "vehicle.tesla.model3"  # the one that recordings are made with
+DROP_M = 0.3  # [m] above the ground, where a teleported car is let go
+SETTLE_TICKS = 5  # until a placed car stands still and its frames are its own
+STOP_LINE_M = 1.5  # [m] a stop line this close beside the route is the route's
+CLEAR_M = 8.0  # [m] from other actors where the ego is put back
+YIELD_M = 35.0  # [m] before a stop line, where a light that gives way to the ego turns green
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One drive: which route, in what world. The same assignment gives the same drive, as far as the server allows."""
+
+    route: Route
+    weather: str
+    vehicles: int = 0
+    walkers: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What one tick left behind."""
+
+    frame: npt.NDArray[np.uint8]  # [H, W, 3] RGB
+    x: float  # [m]
+    y: float
+    yaw_deg: float
+    speed_mps: float
+    v_along_mps: float  # velocity along the route
+    along_m: float  # progress on the route
+    lateral_m: float  # beside the route, to the right positive
+    command: int  # RoadOption in force
+    off_line: float  # fraction of the car's box, 0..1
+    off_road: float
+    contacts: tuple[Contact, ...]
+
+    @property
+    def location(self) -> tuple[float, float]:
+        """Place in the world, rounded to centimetres."""
+        return round(self.x, 2), round(self.y, 2)
+
+
+class Ego:
+    """The car that is being judged."""
+
+    def __init__(self, session: Session, rig: CameraRig, car: str = CAR, *, lights_yield: bool = True) -> None:
+        """Spawn the car with its camera and collision sensor somewhere on the session's map.
+
+        With `lights_yield` the traffic lights turn green for the ego, and red for everybody else at that junction, as for a
+        fire engine: the paper's infractions know no red light, and no wait for one tells two segmenters apart.
+        """
+        self.session = session
+        self.lights_yield = lights_yield
+        self.lanes = LaneGraph(session.map)
+        self._traffic: Traffic | None = None
+        self._contacts: queue.SimpleQueue[Contact] = queue.SimpleQueue()
+        library = session.world.get_blueprint_library()
+        self.car = self._spawn_car(library, car)
+        self._camera = CameraFeed(session, self.car, rig, ("rgb",))
+        bumper = session.spawn(library.find("sensor.other.collision"), carla.Transform(), self.car)
+        if bumper is None:
+            raise BadInput("the server refused the ego's collision sensor; is it a CARLA 0.9.16 server?")
+        bumper.listen(self._feel)
+        session.tick()
+        extent = self.car.bounding_box.extent
+        physics = self.car.get_physics_control()
+        self.mass_kg = float(physics.mass)
+        self.model = CarModel(
+            max_steer_deg=float(physics.wheels[0].max_steer_angle), half_length_m=extent.x, half_width_m=extent.y
+        )
+        self._lights = self._stop_lines()
+        self._extents: dict[int, tuple[float, float]] = {}
+        self._stops: list[tuple[float, carla.TrafficLight]] = []
+        self._groups: dict[int, list[carla.TrafficLight]] = {}
+        self._assignment: Assignment | None = None
+        self._corridor: Corridor | None = None
+        self._along_m = 0.0
+
+    def _spawn_car(self, library: carla.BlueprintLibrary, car: str) -> carla.Actor:
+        blueprint = library.find(car)
+        blueprint.set_attribute("role_name", "hero")
+        for place in self.session.map.get_spawn_points():
+            actor = self.session.spawn(blueprint, place)
+            if actor is not None:
+                return actor
+        raise BadInput(f"map {self.session.map_name!r} has no free spawn point for the ego car; restart the server")
+
+    def _feel(self, event: carla.CollisionEvent) -> None:
+        impulse = event.normal_impulse
+        size = math.sqrt(impulse.x**2 + impulse.y**2 + impulse.z**2)
+        self._contacts.put(Contact(int(event.other_actor.id), str(event.other_actor.type_id), size))
+
+    def begin(self, assignment: Assignment) -> Moment:
+        """Set the world up for `assignment`, put the car on its start and return the first moment."""
+        session, route = self.session, assignment.route
+        if self._traffic is not None:
+            self._traffic.destroy()
+            self._traffic = None
+        rng = np.random.default_rng(assignment.seed)
+        session.world.set_weather(vary(get_weather(assignment.weather), rng))
+        session.world.reset_all_traffic_lights()
+        self._assignment, self._corridor = assignment, Corridor(session.map, route)
+        self._stops = self._stops_on(route)
+        self._place(0.0)
+        session.tick()
+        self._traffic = Traffic(
+            session,
+            vehicles=assignment.vehicles,
+            walkers=assignment.walkers,
+            seed=assignment.seed,
+            clear=route.start.location,
+        )
+        self._extents = {actor.id: (actor.bounding_box.extent.x, actor.bounding_box.extent.y) for actor in self._road_users()}
+        return self._settle()
+
+    def advance(self, steer: float, throttle: float, brake: float) -> Moment:
+        """Apply the controls for one tick and return what it left behind."""
+        self.car.apply_control(carla.VehicleControl(throttle=throttle, steer=steer, brake=brake))
+        if self.lights_yield:
+            self._clear_next_light()
+        return self._measure(self.session.tick())
+
+    def put_back(self) -> Moment:
+        """Place the car on its route again, at the first place ahead where nobody stands."""
+        route = self._route
+        occupied = [actor.get_location() for actor in self._road_users()]
+        along = self._along_m
+        while along < route.length_m:
+            here = route.transform_at(along).location
+            if all(here.distance(other) > CLEAR_M for other in occupied):
+                break
+            along += 2.0
+        self._place(min(along, route.length_m - 1.0))
+        return self._settle()
+
+    def situation(self, now: Moment) -> Situation:
+        """Return everybody's place as the simulator knows it: for a demonstrating expert, never for the policy."""
+        others = []
+        for actor in self._road_users():
+            place, speed = actor.get_transform(), actor.get_velocity()
+            half_length, half_width = self._extents[actor.id]
+            yaw = math.radians(place.rotation.yaw)
+            others.append((place.location.x, place.location.y, speed.x, speed.y, yaw, half_length, half_width))
+        red = (
+            along for along, light in self._stops if along > now.along_m and light.get_state() != carla.TrafficLightState.Green
+        )
+        return Situation(
+            now.x, now.y, now.yaw_deg, now.speed_mps, now.along_m, np.array(others).reshape(-1, 7), min(red, default=math.inf)
+        )
+
+    def close(self) -> None:
+        """Take the traffic away; the session destroys the car and its sensors."""
+        if self._traffic is not None:
+            self._traffic.destroy()
+            self._traffic = None
+
+    @property
+    def _route(self) -> Route:
+        assert self._assignment is not None, "begin() comes first"
+        return self._assignment.route
+
+    def _road_users(self) -> Sequence[carla.Actor]:
+        return [] if self._traffic is None else [*self._traffic.vehicles, *self._traffic.walkers]
+
+    def _place(self, along_m: float) -> None:
+        place = self._route.transform_at(along_m)
+        place.location.z += DROP_M
+        self.car.set_transform(place)
+        self.car.set_target_velocity(carla.Vector3D())
+        self.car.set_target_angular_velocity(carla.Vector3D())
+        self.car.apply_control(carla.VehicleControl(brake=1.0, hand_brake=True))
+        self._along_m = along_m
+
+    def _settle(self) -> Moment:
+        for _ in range(SETTLE_TICKS - 1):
+            self.session.tick()
+        self._drain_contacts()
+        moment = self._measure(self.session.tick())
+        self._drain_contacts()
+        return moment
+
+    def _drain_contacts(self) -> tuple[Contact, ...]:
+        contacts = []
+        while not self._contacts.empty():
+            contacts.append(self._contacts.get_nowait())
+        return tuple(contacts)
+
+    def _measure(self, tick: int) -> Moment:
+        route, corridor = self._route, self._corridor
+        assert corridor is not None
+        transform, velocity = self.car.get_transform(), self.car.get_velocity()
+        x, y, yaw = transform.location.x, transform.location.y, transform.rotation.yaw
+        progress = route.progress(transform.location, self._along_m)
+        self._along_m = progress.along_m
+        heading = math.radians(route.transform_at(progress.along_m).rotation.yaw)
+        off_line, off_road = corridor.outside(box_points(x, y, yaw, self.model.half_length_m, self.model.half_width_m))
+        return Moment(
+            frame=rgb_of(self._camera.read(tick)["rgb"]),
+            x=x,
+            y=y,
+            yaw_deg=yaw,
+            speed_mps=math.hypot(velocity.x, velocity.y),
+            v_along_mps=velocity.x * math.cos(heading) + velocity.y * math.sin(heading),
+            along_m=progress.along_m,
+            lateral_m=progress.lateral_m,
+            command=int(route.command_at(progress.along_m)),
+            off_line=off_line,
+            off_road=off_road,
+            contacts=self._drain_contacts(),
+        )
+
+    def _clear_next_light(self) -> None:
+        """Turn the next light on the route green, and the others of its junction red, when the ego comes near."""
+        for along_m, light in self._stops:
+            if not 0.0 < along_m - self._along_m < YIELD_M or light.get_state() == carla.TrafficLightState.Green:
+                continue
+            if light.id not in self._groups:
+                self._groups[light.id] = list(light.get_group_traffic_lights())
+            for other in self._groups[light.id]:
+                if other.id != light.id:
+                    other.set_state(carla.TrafficLightState.Red)
+            light.set_state(carla.TrafficLightState.Green)
+            return
+
+    def _stop_lines(self) -> list[tuple[carla.TrafficLight, carla.Waypoint]]:
+        lights = self.session.world.get_actors().filter("traffic.traffic_light*")
+        return [(light, waypoint) for light in lights for waypoint in light.get_stop_waypoints()]
+
+    def _stops_on(self, route: Route) -> list[tuple[float, carla.TrafficLight]]:
+        """Return where along `route` stop lines are, with their lights."""
+        stops = []
+        for light, waypoint in self._lights:
+            if lane_key(waypoint) not in route.lanes:
+                continue
+            place = route.progress(waypoint.transform.location)
+            if abs(place.lateral_m) < STOP_LINE_M:
+                stops.append((place.along_m, light))
+        return sorted(stops, key=lambda stop: stop[0])

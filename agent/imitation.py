@@ -1,0 +1,181 @@
+"""Imitation: behaviour cloning on a segmenter's latents, of demonstrations that were recorded once for every segmenter.
+
+The paper's table VI trains by imitation too (10 hours of demonstration, after Codevilla et al., arXiv 1710.02410). As there,
+the expert's steering is disturbed in bursts while the label stays what the expert would do: the policy sees recoveries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from roadworthy.agent.demonstrations import Demonstrations
+from roadworthy.agent.observation import LATENTS_SEEN, Latents, LatentSource, pool_latent
+from roadworthy.agent.policy import DrivePolicy, build_policy
+from roadworthy.runtime.errors import BadInput
+
+Progress = Callable[[str, float], None]
+
+BATCH_FRAMES = 16  # frames per call of the segmenter
+STEER_UNIT = 0.1  # steering errors are measured in tenths of full lock: a lane is kept with less than that
+PEDAL_UNIT = 0.3
+
+
+@dataclass(frozen=True)
+class CloneConfig:
+    """How to clone the expert."""
+
+    steps: int = 400  # of the optimiser
+    batch_size: int = 64
+    learning_rate: float = 7e-4  # the paper's for the policy; falls linearly to 0
+    weight_decay: float = 1e-4
+    turn_share: float = 0.45  # of each batch are frames where the expert steers or a junction's command holds
+    stop_share: float = 0.15  # of each batch are frames where the expert brakes or stands
+    speed_noise_mps: float = 0.4  # [m/s] added to the measured speed
+    validation_share: float = 0.1  # of the demonstrations' episodes
+    seed: int = 0
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class CloneResult:
+    """The cloned policy and how well it repeats the expert on episodes it never saw."""
+
+    policy: DrivePolicy
+    train_loss: float  # mean of the last tenth of the steps
+    validation: dict[str, float]  # mean absolute error of steer, throttle, brake; "samples"
+
+
+def demonstration_latents(segmenter: LatentSource, demonstrations: Demonstrations, progress: Progress | None = None) -> Latents:
+    """Run the segmenter over all demonstrated frames: `float16 [N, C, h, w]`, pooled as in the environment."""
+    if segmenter.latent_shape is None:
+        raise BadInput("this model gives no latent; export it with its latent output to drive on it")
+    parts = []
+    count = len(demonstrations)
+    for start in range(0, count, BATCH_FRAMES):
+        latent = segmenter(np.ascontiguousarray(demonstrations.frames[start : start + BATCH_FRAMES])).latent
+        assert latent is not None
+        parts.append(pool_latent(latent))
+        if progress is not None and start % (20 * BATCH_FRAMES) == 0:
+            progress(f"latents of {start} of {count} frames", start / count)
+    return np.concatenate(parts)
+
+
+def clone(
+    latents: Latents, demonstrations: Demonstrations, config: CloneConfig | None = None, progress: Progress | None = None
+) -> CloneResult:
+    """Train a policy to repeat the expert. `latents` are those of `demonstrations`, `float16 [N, C, h, w]`.
+
+    The expert's action depends neither on the damage nor on the distance to the goal, and a demonstration holds no damage at
+    all: both measurements are drawn at random here, so that a policy does not take its first scratch for a new world.
+    """
+    config = config or CloneConfig()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        return _clone(latents, demonstrations, config, progress)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _clone(latents: Latents, demonstrations: Demonstrations, config: CloneConfig, progress: Progress | None) -> CloneResult:
+    rng = np.random.default_rng(config.seed)
+    channels, rows, columns = latents.shape[1:]
+    policy = build_policy((channels, rows, columns), config.seed)
+    train, held_out = demonstrations.split(config.validation_share, rng)
+    sample = rng.choice(train, size=min(len(train), 256), replace=False)
+    policy.trunk.normalise_to(torch.from_numpy(latents[sample]))
+    probabilities = _sampling(demonstrations, train, config)
+    parameters = [p for name, p in policy.named_parameters() if "value" not in name and name != "log_std"]
+    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, total_iters=config.steps)
+    losses = []
+    policy.set_training_mode(True)
+    for step in range(config.steps):
+        chosen = rng.choice(train, size=config.batch_size, p=probabilities)
+        observations, actions = _batch(latents, demonstrations, chosen)
+        _disturb(observations["measurements"], config, rng)
+        loss = imitation_loss(policy.mean_action(observations), actions)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimiser.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+        if progress is not None and step % 10 == 0:
+            progress(f"imitation step {step} of {config.steps}, loss {np.mean(losses[-20:]):.3f}", step / config.steps)
+    policy.set_training_mode(False)
+    return CloneResult(
+        policy, float(np.mean(losses[-max(1, config.steps // 10) :])), _validate(policy, latents, demonstrations, held_out)
+    )
+
+
+def imitation_loss(predicted: Tensor, expert: Tensor) -> Tensor:
+    """Mean absolute error of `[B, 3]` actions in units of what matters: a tenth of full steering, a third of a pedal.
+
+    The pedals count where they act: a throttle or brake below zero is the same as zero.
+    """
+    steer = F.smooth_l1_loss(predicted[:, 0] / STEER_UNIT, expert[:, 0] / STEER_UNIT, beta=0.2)
+    # A pedal that the expert leaves alone may go below zero, with a little slack: nothing changes there.
+    pedals = torch.where(expert[:, 1:] > 0.0, predicted[:, 1:], predicted[:, 1:].clamp(min=-0.1))
+    pedal = F.smooth_l1_loss(pedals / PEDAL_UNIT, expert[:, 1:] / PEDAL_UNIT, beta=0.2)
+    return steer + pedal
+
+
+def _sampling(demonstrations: Demonstrations, train: npt.NDArray[np.int64], config: CloneConfig) -> npt.NDArray[np.float64]:
+    """Return the probability of each training frame: curves and stops are rare, and all that can go wrong."""
+    actions, measurements = demonstrations.actions[train], demonstrations.measurements[train]
+    stopping = actions[:, 2] > 0.05
+    turning = ~stopping & ((np.abs(actions[:, 0]) > 0.04) | (measurements[:, 3:5].sum(1) > 0))
+    weights = np.zeros(len(train))
+    shares = ((turning, config.turn_share), (stopping, config.stop_share), (~(turning | stopping), 1.0))
+    left = 1.0
+    for group, share in shares:
+        share = min(share, left)
+        if group.any():
+            weights[group] = share / group.sum()
+            left -= share
+    probabilities: npt.NDArray[np.float64] = weights / weights.sum()
+    return probabilities
+
+
+def _batch(latents: Latents, demonstrations: Demonstrations, chosen: npt.NDArray[np.int64]) -> tuple[dict[str, Tensor], Tensor]:
+    """Return observations as the environment gives them, `latents [B, 2, C, h, w]`, `measurements [B, 9]`; actions `[B, 3]`."""
+    previous = demonstrations.previous(chosen)
+    pairs = np.stack([latents[previous], latents[chosen]], axis=1)
+    assert pairs.shape[1] == LATENTS_SEEN
+    observations = {
+        "latents": torch.from_numpy(pairs).float(),
+        "measurements": torch.from_numpy(demonstrations.measurements[chosen].copy()),
+    }
+    return observations, torch.from_numpy(demonstrations.actions[chosen])
+
+
+def _disturb(measurements: Tensor, config: CloneConfig, rng: np.random.Generator) -> None:
+    """Blur the speed and draw distance and damage at random, in place."""
+    count = len(measurements)
+    noise = torch.from_numpy(rng.normal(0.0, config.speed_noise_mps, count).astype(np.float32))
+    measurements[:, 0] = (measurements[:, 0] + noise).clamp(min=0.0)
+    measurements[:, 1] = torch.from_numpy(rng.uniform(0.0, 400.0, count).astype(np.float32))
+    damaged = rng.random(count) < 0.5
+    measurements[:, 2] = torch.from_numpy((damaged * rng.exponential(5.0, count)).astype(np.float32))
+
+
+@torch.no_grad()
+def _validate(
+    policy: DrivePolicy, latents: Latents, demonstrations: Demonstrations, held_out: npt.NDArray[np.int64]
+) -> dict[str, float]:
+    errors = []
+    for start in range(0, len(held_out), 64):
+        observations, actions = _batch(latents, demonstrations, held_out[start : start + 64])
+        errors.append((policy.mean_action(observations).clamp(-1, 1) - actions).abs().numpy())
+    if not errors:
+        return {"samples": 0.0}
+    steer, throttle, brake = np.concatenate(errors).mean(0).tolist()
+    return {"steer": steer, "throttle": throttle, "brake": brake, "samples": float(len(held_out))}
