@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from roadworthy.agent.town import kernels
+from roadworthy.agent.town import kernels, shading, shadows
 from roadworthy.agent.town.actors import (
     HEADLAMP,
     LAMPS_PER_ACTOR,
@@ -103,13 +103,13 @@ class Renderer:
         self._lamp_count = scenery.lamp_count
         self._pool = MeshPool()
         rng = np.random.default_rng(0)
-        self._noise = rng.standard_normal(kernels.NOISE_TABLE).astype(np.float32)
-        self._clouds = (noise(rng, 5, 0.55, kernels.CLOUD_SIZE)).astype(np.float32)
+        self._noise = rng.standard_normal(shading.NOISE_TABLE).astype(np.float32)
+        self._clouds = (noise(rng, 5, 0.55, shading.CLOUD_SIZE)).astype(np.float32)
         x0, y0, x1, y1 = roads.bounds
         self._origin = (np.float32(x0), np.float32(y0))
         self._cell = max(_SHADOW_CELL, max(x1 - x0, y1 - y0) / 2400)
         shape = (int((y1 - y0) / self._cell) + 1, int((x1 - x0) / self._cell) + 1)
-        self._shadow_base = np.full(shape, -32000, np.int16)
+        self._shadow_base = np.full(shape, shadows.NOTHING, np.int16)
         self._shadow = self._shadow_base.copy()
         self._shadow_sun: tuple[float, float, float] | None = None
         self._dirty = np.zeros((0, 4), np.int32)  # cells of the shadow map that actors darkened in the last frame
@@ -149,7 +149,7 @@ class Renderer:
         light = self._light(tuple(weather), seed)
         rng = np.random.default_rng([seed & 0xFFFFFFFF, frame & 0xFFFFFFFF])
         vector = light_vector(light, float(rng.normal(1.0, 0.015)), frame)
-        noise_offset = int(rng.integers(kernels.NOISE_TABLE))
+        noise_offset = int(rng.integers(shading.NOISE_TABLE))
         rain_seed = int(rng.integers(1 << 31))
         axes, eye, half_x, half_y = _camera_axes(camera)
         matrix, planes = _view(axes, eye, half_x, half_y)
@@ -172,7 +172,7 @@ class Renderer:
             np.empty((height, width, 4), np.uint8), np.empty((height, width), np.uint8),
             np.empty((height, width), np.int32), np.empty((height, width), np.float32),
         )  # fmt: skip
-        kernels.shade(
+        shading.shade(
             ids, depth, self._vertices, self._normals, self._uv, self._colours, self._faces, self._surface, levels,
             self._window_cells, int(Layer.FACADE), eye, axes, np.float32(half_x), np.float32(half_y), vector, self._texels, self._level_offsets,
             self._level_sizes, self._shadow, np.float32(drift[0]), np.float32(drift[1]), self._origin[0], self._origin[1],
@@ -183,7 +183,7 @@ class Renderer:
             count = int(light.rain * width * height / 180)
             bright = 255.0 * (0.35 + 0.65 * light.ambient[1]) * light.exposure[1]
             slant = float(rng.normal(0.0, 0.15 + 0.3 * light.wind))
-            kernels.draw_rain(out.bgra, count, np.float32(min(bright, 230.0)), np.float32(slant), rain_seed)
+            shading.draw_rain(out.bgra, count, np.float32(min(bright, 230.0)), np.float32(slant), rain_seed)
         return out
 
     def _target(self, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -231,11 +231,11 @@ class Renderer:
             return drift
         where = (np.float32(drift[0]), np.float32(drift[1]), self._origin[0], self._origin[1], np.float32(self._cell))
         if self._shadow_sun != light.sun:
-            self._shadow_base.fill(-32000)
-            kernels.cast_shadows(self._vertices, self._casters, 0, len(self._casters), *where, self._shadow_base)
+            self._shadow_base.fill(shadows.NOTHING)
+            shadows.cast_shadows(self._vertices, self._casters, 0, len(self._casters), *where, self._shadow_base)
             self._shadow[...] = self._shadow_base
             self._shadow_sun, self._dirty = light.sun, np.zeros((0, 4), np.int32)
-        self._dirty = kernels.actor_shadows(
+        self._dirty = shadows.actor_shadows(
             self._vertices, self._faces, placed, table, eye, np.float32(_SHADOW_RANGE), *where, self._shadow_base, self._shadow,
             self._dirty,
         )  # fmt: skip

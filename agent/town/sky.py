@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from roadworthy.agent.town import kernels
+from roadworthy.agent.town import shading
 
 # CARLA's order of the weather parameters.
 (
@@ -96,19 +96,19 @@ def sun_direction(azimuth: float, altitude: float) -> tuple[float, float, float]
 
 
 def light_vector(light: Light, exposure_jitter: float, frame: int) -> NDArray[np.float32]:
-    """The kernels' light vector. Clouds drift with the wind from frame to frame."""
-    out = np.zeros(kernels.LIGHT_SIZE, np.float32)
-    out[kernels.SUN_X : kernels.SUN_Z + 1] = light.sun
-    out[kernels.SUN_R : kernels.SUN_B + 1] = light.sun_colour
-    out[kernels.AMBIENT_R : kernels.AMBIENT_B + 1] = light.ambient
-    out[kernels.FOG_R : kernels.FOG_B + 1] = light.fog_colour
-    out[kernels.ZENITH_R : kernels.ZENITH_B + 1] = light.zenith
-    out[kernels.FOG_DENSITY], out[kernels.FOG_START] = light.fog_density, light.fog_start
-    out[kernels.WET], out[kernels.PUDDLES], out[kernels.NIGHT] = light.wetness, light.puddles, light.night
-    out[kernels.EXPOSURE_R : kernels.EXPOSURE_B + 1] = np.array(light.exposure) * exposure_jitter
-    out[kernels.NOISE], out[kernels.CLOUDS], out[kernels.GLOW] = light.noise, light.clouds, light.glow
-    out[kernels.CLOUD_X] = (frame * 0.02 * light.wind) % kernels.CLOUD_SIZE
-    out[kernels.CLOUD_Y] = (frame * 0.013 * light.wind) % kernels.CLOUD_SIZE
+    """The shading kernel's light vector. Clouds drift with the wind from frame to frame."""
+    out = np.zeros(shading.LIGHT_SIZE, np.float32)
+    out[shading.SUN_X : shading.SUN_Z + 1] = light.sun
+    out[shading.SUN_R : shading.SUN_B + 1] = light.sun_colour
+    out[shading.AMBIENT_R : shading.AMBIENT_B + 1] = light.ambient
+    out[shading.FOG_R : shading.FOG_B + 1] = light.fog_colour
+    out[shading.ZENITH_R : shading.ZENITH_B + 1] = light.zenith
+    out[shading.FOG_DENSITY], out[shading.FOG_START] = light.fog_density, light.fog_start
+    out[shading.WET], out[shading.PUDDLES], out[shading.NIGHT] = light.wetness, light.puddles, light.night
+    out[shading.EXPOSURE_R : shading.EXPOSURE_B + 1] = np.array(light.exposure) * exposure_jitter
+    out[shading.NOISE], out[shading.CLOUDS], out[shading.GLOW] = light.noise, light.clouds, light.glow
+    out[shading.CLOUD_X] = (frame * 0.02 * light.wind) % shading.CLOUD_SIZE
+    out[shading.CLOUD_Y] = (frame * 0.013 * light.wind) % shading.CLOUD_SIZE
     return out
 
 
