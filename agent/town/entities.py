@@ -56,6 +56,7 @@ class Actor:
     type_id: str
     description: Wire  # uid, id, attributes, as the client sent them
     slot: int
+    ordinal: int = 0  # how many were born before it in this episode: the same in every repetition of the episode
     blueprint: Blueprint | None = None
     parent: int = 0
     mount: Floats | None = None  # pose relative to the parent, float64 [6]

@@ -52,6 +52,7 @@ class Roster:
         self._actors: dict[int, Actor] = {}
         self._dead: dict[int, Actor] = {}
         self._next_id = 1
+        self._born = 0  # in this episode
         self._next_stream = 2  # 1 is the episode state
         self._live: npt.NDArray[np.int64] | None = None
         self._moving: npt.NDArray[np.int64] | None = None
@@ -107,13 +108,14 @@ class Roster:
         """Bring an actor to life at `pose` (relative to `parent` when there is one). Raises `CallRefused`."""
         if len(self._actors) >= MAX_ACTORS:
             raise CallRefused(f"too many actors: this server holds {MAX_ACTORS}; destroy some first")
-        actor = Actor(self._next_id, type_id, description, -1, blueprint, parent.id if parent else 0)
+        actor = Actor(self._next_id, type_id, description, -1, self._born, blueprint, parent.id if parent else 0)
         if type_id in SENSOR_STREAMS:
             actor.sensor = self._make_sensor(actor)
         elif type_id.startswith("sensor."):
             raise CallRefused(f"sensor {type_id!r} is not available in the town; it has: {', '.join(SENSOR_STREAMS)}")
         actor.slot = self.bodies.take()
         self._next_id += 1
+        self._born += 1
         self.bodies.pose[actor.slot] = pose
         if parent:
             actor.mount = np.array(pose, np.float64)
@@ -144,7 +146,7 @@ class Roster:
         shape[TOP] = blueprint.box_bottom_m + 2 * half_height
         shape[REACH] = math.hypot(half_length, half_width)
         bodies.drive[slot, FRESH] = 1.0
-        bodies.drive[slot, PHASE] = (zlib.crc32(str(actor.id).encode()) % 6283) / 1000.0
+        bodies.drive[slot, PHASE] = (zlib.crc32(str(actor.ordinal).encode()) % 6283) / 1000.0
         bodies.ground[slot] = (0.0, 1.0, 0.0)
         if blueprint.drive:
             set_model(bodies, slot, blueprint.drive, *blueprint.size_m[:2])
@@ -191,6 +193,7 @@ class Roster:
         self.by_slot.clear()
         self.sensors.clear()
         self.bodies = Bodies()
+        self._born = 0
         self._bury(gone)
         self._live = self._moving = None
         return gone

@@ -121,7 +121,7 @@ class Senses:
             speed = math.hypot(*bodies.velocity[slot, :2].tolist())
             phase, lights = 0, actor.lights_on
             if blueprint.base_type in ("walker", "bicycle") and speed > STANDING_MPS:
-                phase = int((world.time_s * speed + actor.id) / STRIDE_M * WALK_PHASES) % WALK_PHASES
+                phase = int((world.episode_time_s * speed + actor.ordinal) / STRIDE_M * WALK_PHASES) % WALK_PHASES
             if bodies.kind[slot] == Kind.WALKER:
                 z += blueprint.box_bottom_m
                 if actor.dead:
@@ -142,7 +142,7 @@ class Senses:
         if parent and self._inside(parent, pose):
             scene = [shown for shown in scene if shown.instance_id != parent.id]
         lights = {light.signal.id: int(light.state) for light in world.lights.lights}
-        return world.map.renderer.render(view, scene, world.weather, lights, world.frame, world.seed)
+        return world.map.renderer.render(view, scene, world.weather, lights, world.episode_frame, world.seed)
 
     def _inside(self, actor: Actor, pose: Floats) -> bool:
         """Whether a camera sits inside the box of the actor that carries it (it must not see the body's inside)."""
@@ -220,7 +220,7 @@ def _paint(actor: Actor) -> tuple[float, float, float]:
     if "color" in actor.attributes:
         r, g, b = actor.colour
         return r / 255, g / 255, b / 255
-    hue = (actor.id * 0.61803) % 1.0
+    hue = (actor.ordinal * 0.61803) % 1.0
     return tuple(0.15 + 0.7 * abs(((hue * 6 + shift) % 6) / 3 - 1) for shift in (0, 2, 4))  # type: ignore[return-value]
 
 

@@ -90,6 +90,16 @@ class World:
         self.map: LoadedMap = shelf.get(map_name)
         self._begin_episode()
 
+    @property
+    def episode_frame(self) -> int:
+        """Frames since the episode began."""
+        return self.frame - self._first_frame
+
+    @property
+    def episode_time_s(self) -> float:
+        """Simulated time since the episode began [s]."""
+        return self.time_s - self._first_time_s
+
     # ---- episodes ----------------------------------------------------------------------------------------------------
 
     def load(self, map_name: str, reset_settings: bool) -> list[Actor]:
@@ -104,6 +114,7 @@ class World:
 
     def _begin_episode(self) -> None:
         self.episode += 1
+        self._first_frame, self._first_time_s = self.frame, self.time_s
         self._flags |= MAP_CHANGED
         self.lights = TrafficLights(self.map.roads.signals, self.seed)
         x, y, _, _ = self.map.spawn_points[0] if self.map.spawn_points else (0.0, 0.0, 0.0, 0.0)
