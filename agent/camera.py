@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +28,16 @@ class CameraRig:
         """Return where the camera sits on the car."""
         return carla.Transform(carla.Location(x=self.x_m, z=self.z_m), carla.Rotation(pitch=self.pitch_deg))
 
-    def blueprint(self, library: carla.BlueprintLibrary, kind: str) -> carla.ActorBlueprint:
-        """Return the blueprint of `sensor.camera.<kind>` with this rig's image size and field of view."""
+    def blueprint(self, library: carla.BlueprintLibrary, kind: str, period_s: float = 0.0) -> carla.ActorBlueprint:
+        """Return the blueprint of `sensor.camera.<kind>` with this rig's image size and field of view.
+
+        `period_s` is the simulated time between two images; 0 gives one per tick.
+        """
         blueprint = library.find(f"sensor.camera.{kind}")
         blueprint.set_attribute("image_size_x", str(self.width_px))
         blueprint.set_attribute("image_size_y", str(self.height_px))
         blueprint.set_attribute("fov", str(self.fov_deg))
+        blueprint.set_attribute("sensor_tick", str(period_s))
         return blueprint
 
 
@@ -54,14 +58,17 @@ def _bgra(image: carla.Image) -> npt.NDArray[np.uint8]:
 class CameraFeed:
     """Cameras of one rig on one car, read in step with the simulation."""
 
-    def __init__(self, session: Session, vehicle: carla.Actor, rig: CameraRig, kinds: Sequence[str]) -> None:
-        """Attach one `sensor.camera.<kind>` for each of `kinds` and start listening."""
+    def __init__(
+        self, session: Session, vehicle: carla.Actor, rig: CameraRig, kinds: Sequence[str], period_s: float = 0.0
+    ) -> None:
+        """Attach one `sensor.camera.<kind>` for each of `kinds` and start listening; `period_s` 0 gives an image per tick."""
         self._session = session
+        self._partial: dict[int, dict[str, carla.Image]] = {}  # by simulator frame
         self._queues: dict[str, queue.SimpleQueue[carla.Image]] = {}
         self._cameras: list[carla.Actor] = []
         library = session.world.get_blueprint_library()
         for kind in kinds:
-            camera = session.spawn(rig.blueprint(library, kind), rig.transform(), attach_to=vehicle)
+            camera = session.spawn(rig.blueprint(library, kind, period_s), rig.transform(), attach_to=vehicle)
             if camera is None:
                 raise SimulatorLost(f"the CARLA server at {session.address} refused a {kind} camera on {vehicle.type_id}")
             self._cameras.append(camera)
@@ -80,6 +87,16 @@ class CameraFeed:
                     raise SimulatorLost(f"the {kind} camera sent no image of frame {frame} within {timeout_s:.0f} s") from error
             images[kind] = image
         return images
+
+    def arrived(self) -> Iterator[dict[str, carla.Image]]:
+        """Yield, in order, what all cameras have sent of one frame since the last call, without waiting."""
+        for kind, waiting in self._queues.items():
+            while not waiting.empty():
+                image = waiting.get()
+                self._partial.setdefault(image.frame, {})[kind] = image
+        for frame in sorted(self._partial):
+            if len(self._partial[frame]) == len(self._queues):
+                yield self._partial.pop(frame)
 
     def destroy(self) -> None:
         """Stop and remove the cameras."""

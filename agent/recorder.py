@@ -31,7 +31,8 @@ EGO = "vehicle.tesla.model3"
 CAMERAS = ("rgb", "semantic_segmentation")
 SETTLE_TICKS = 15  # [ticks] before the first frame of an episode: cars drop to the ground and drive off
 MAX_TICKS_PER_FRAME = 40  # [ticks] an episode that crawls ends after so many times its frames
-STANDING_TICKS = 30  # [ticks] between frames of a standing car: the others move on meanwhile
+STANDING_IMAGES = 10  # between frames of a standing car: the others move on meanwhile
+CAMERA_PERIOD_S = 0.3  # [s] between images; most ticks need none, and drawing them is what takes the time
 STANDING_MPS = 0.3  # [m/s] slower is standing
 REPORT_TICKS = 50  # [ticks] between signs of life
 
@@ -172,34 +173,33 @@ def _drive(
     traffic.drive(ego)
     for _ in range(SETTLE_TICKS):
         session.tick()
-    cameras = CameraFeed(session, ego, config.rig, CAMERAS)
+    cameras = CameraFeed(session, ego, config.rig, CAMERAS, CAMERA_PERIOD_S)
     choice = FrameChoice(config.spacing_m, config.max_standing)
+    states: dict[int, dict[str, Any]] = {}  # of the car, by simulator frame
     saved: list[tuple[dict[str, Any], Future[dict[str, str]]]] = []
     for tick in range(config.frames * MAX_TICKS_PER_FRAME):
         frame = session.tick()
-        images = cameras.read(frame)
+        states[frame] = _state(session, ego, traffic.manager)
         if tick % REPORT_TICKS == 0:
             report((episode.index, len(saved), False))
-        state = session.world.get_snapshot().find(ego.id)
-        pose, velocity = state.get_transform(), state.get_velocity()
-        speed = math.hypot(velocity.x, velocity.y, velocity.z)
-        if not choice.wants(pose.location.x, pose.location.y, speed):
-            continue
-        line = {
-            "name": f"{episode.index:04d}_{len(saved):05d}",
-            "episode": episode.index,
-            "town": episode.town,
-            "weather": episode.weather,
-            "weather_parameters": weather_numbers(weather),
-            "seed": episode.seed,
-            "frame": frame,
-            "time_s": round((SETTLE_TICKS + tick + 1) * session.fixed_delta_s, 3),
-            "pose": _numbers(pose),
-            "speed_mps": round(speed, 3),
-            "command": int(_command(traffic.manager, ego)),
-        }
-        rgb, tags = rgb_of(images["rgb"]), tags_of(images["semantic_segmentation"])
-        saved.append((line, writer.submit(recording.save_images, str(line["name"]), rgb, tags, config.image_format)))
+        for images in cameras.arrived():
+            frame = images["rgb"].frame
+            state = states[frame]
+            states = {later: states[later] for later in states if later > frame}
+            if len(saved) == config.frames or not choice.wants(state["pose"]["x"], state["pose"]["y"], state["speed_mps"]):
+                continue
+            line = {
+                "name": f"{episode.index:04d}_{len(saved):05d}",
+                "episode": episode.index,
+                "town": episode.town,
+                "weather": episode.weather,
+                "weather_parameters": weather_numbers(weather),
+                "seed": episode.seed,
+                "frame": frame,
+                **state,
+            }
+            rgb, tags = rgb_of(images["rgb"]), tags_of(images["semantic_segmentation"])
+            saved.append((line, writer.submit(recording.save_images, str(line["name"]), rgb, tags, config.image_format)))
         if len(saved) == config.frames:
             break
     # In this order, and only when all went well: after a failure the process is about to end, and the session cleans up.
@@ -213,19 +213,19 @@ def _drive(
 
 
 class FrameChoice:
-    """Which ticks to keep: one every few metres, and a few per stop, so that no two frames are nearly the same."""
+    """Which images to keep: one every few metres, and a few per stop, so that no two frames are nearly the same."""
 
     def __init__(self, spacing_m: float, max_standing: int) -> None:
         self._spacing_m, self._max_standing = spacing_m, max_standing
         self._kept_at: tuple[float, float] | None = None
-        self._waited = 0  # [ticks] since the last kept frame
+        self._waited = 0  # images since the last kept frame
         self._standing = 0  # frames kept in this stop
 
     def wants(self, x: float, y: float, speed_mps: float) -> bool:
-        """Whether to keep this tick's frame; call it once per tick."""
+        """Whether to keep this image; call it once per image."""
         self._waited += 1
         moved = self._kept_at is None or math.dist(self._kept_at, (x, y)) >= self._spacing_m
-        stood = speed_mps < STANDING_MPS and self._waited >= STANDING_TICKS and self._standing < self._max_standing
+        stood = speed_mps < STANDING_MPS and self._waited >= STANDING_IMAGES and self._standing < self._max_standing
         if not moved and not stood:
             return False
         self._standing = 0 if moved else self._standing + 1
@@ -245,13 +245,17 @@ def _spawn_ego(session: Session, rng: np.random.Generator) -> carla.Actor:
     raise RoadworthyError(f"no free place for the car on map {session.map_name!r} ({len(places)} spawn points)")
 
 
-def _command(manager: carla.TrafficManager, ego: carla.Actor) -> RoadOption:
-    """Return what the autopilot is about to do, as a command."""
-    name = str(manager.get_next_action(ego)[0]).upper()
-    return RoadOption[name] if name in RoadOption.__members__ else RoadOption.LANEFOLLOW
-
-
-def _numbers(pose: carla.Transform) -> dict[str, float]:
+def _state(session: Session, ego: carla.Actor, manager: carla.TrafficManager) -> dict[str, Any]:
+    """Return where the car is, how fast it is, and what the autopilot is about to do, as a command."""
+    snapshot = session.world.get_snapshot()
+    state = snapshot.find(ego.id)
+    pose, velocity = state.get_transform(), state.get_velocity()
     place, turn = pose.location, pose.rotation
-    values = {"x": place.x, "y": place.y, "z": place.z, "pitch": turn.pitch, "yaw": turn.yaw, "roll": turn.roll}
-    return {key: round(value, 4) for key, value in values.items()}
+    numbers = {"x": place.x, "y": place.y, "z": place.z, "pitch": turn.pitch, "yaw": turn.yaw, "roll": turn.roll}
+    action = str(manager.get_next_action(ego)[0]).upper()
+    return {
+        "time_s": round(snapshot.timestamp.elapsed_seconds, 3),
+        "pose": {key: round(value, 4) for key, value in numbers.items()},
+        "speed_mps": round(math.hypot(velocity.x, velocity.y, velocity.z), 3),
+        "command": int(RoadOption.__members__.get(action, RoadOption.LANEFOLLOW)),
+    }
