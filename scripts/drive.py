@@ -1,0 +1,201 @@
+"""`roadworthy drive`: demonstrations, imitation, learning by driving, and closed-loop evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.table import Table
+
+from roadworthy.scripts.terminal import console, progress_line
+
+if TYPE_CHECKING:
+    from roadworthy.agent.episodes import Episode
+
+carla_option = click.option("--carla", help="HOST:PORT of a running CARLA server.  [default: start the embedded town]")
+town_option = click.option("--town", default="Grid01", show_default=True, help="The map to drive in.")
+vehicles_option = click.option("--vehicles", type=click.IntRange(0), default=15, show_default=True, help="Other cars.")
+walkers_option = click.option("--walkers", type=click.IntRange(0), default=15, show_default=True, help="Pedestrians.")
+segmenter_option = click.option("--segmenter", required=True, type=click.Path(path_type=Path),
+                                help="Exported model with a latent output (fastest: export --outputs latent).")  # fmt: skip
+
+
+@click.group()
+def command() -> None:
+    """Let a segmenter's latents drive.
+
+    The order of the work: demonstrate (once), imitate, train (improve by driving), eval.
+    """
+
+
+@command.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@town_option
+@click.option("--steps", type=click.IntRange(1), default=4000, show_default=True, help="Steps of 0.1 s to keep.")
+@vehicles_option
+@walkers_option
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@carla_option
+def demonstrate(output: Path, town: str, steps: int, vehicles: int, walkers: int, seed: int, carla: str | None) -> None:
+    """Record what an expert does on routes (frames, measurements, controls) into the folder OUTPUT, for all segmenters.
+
+    Example: roadworthy drive demonstrate demonstrations/grid01
+    """
+    from roadworthy.agent.demonstrations import DemonstrationConfig
+    from roadworthy.agent.demonstrations import demonstrate as record_demonstrations
+
+    config = DemonstrationConfig(towns=(town,), steps=steps, vehicles=vehicles, walkers=walkers, seed=seed, carla=carla)
+    with progress_line("demonstrating") as report:
+        shown = record_demonstrations(config, output, report)
+    console.print(f"{output}: {len(shown)} steps of 0.1 s")
+
+
+@command.command()
+@segmenter_option
+@click.option("--demonstrations", required=True, type=click.Path(path_type=Path), help="Folder made by drive demonstrate.")
+@click.option("--steps", type=click.IntRange(1), default=400, show_default=True, help="Updates of the policy.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("drivers/imitated"), show_default=True)
+def imitate(segmenter: Path, demonstrations: Path, steps: int, seed: int, output: Path) -> None:
+    """Clone the expert: a policy on the segmenter's latents that repeats its controls.
+
+    Example: roadworthy drive imitate --segmenter model.onnx --demonstrations demonstrations/grid01 -o drivers/gambling
+    """
+    from roadworthy.agent.demonstrations import Demonstrations
+    from roadworthy.agent.imitation import CloneConfig, clone, demonstration_latents
+    from roadworthy.agent.policy import save_policy
+    from roadworthy.runtime import load
+
+    shown = Demonstrations.load(demonstrations)
+    model = load(segmenter)
+    with progress_line("imitating") as report:
+        latents = demonstration_latents(model, shown, lambda text, done: report(text, 0.3 * done))
+        result = clone(latents, shown, CloneConfig(steps=steps, seed=seed), lambda text, done: report(text, 0.3 + 0.7 * done))
+    save_policy(result.policy, output, {"imitation": {"loss": result.train_loss, "validation": result.validation}})
+    errors = ", ".join(f"{name} {value:.3f}" for name, value in result.validation.items() if name != "samples")
+    console.print(f"{output}: mean absolute error on unseen episodes: {errors}")
+
+
+@command.command()
+@segmenter_option
+@click.option("--start", type=click.Path(path_type=Path), help="A driver to improve.  [default: an untrained policy]")
+@town_option
+@click.option("--steps", type=click.IntRange(1), default=20_000, show_default=True, help="Environment steps of 0.1 s.")
+@vehicles_option
+@walkers_option
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("drivers/trained"), show_default=True)
+@carla_option
+def train(
+    segmenter: Path,
+    start: Path | None,
+    town: str,
+    steps: int,
+    vehicles: int,
+    walkers: int,
+    seed: int,
+    output: Path,
+    carla: str | None,
+) -> None:
+    """Learn by driving (A2C), from an imitated driver or from nothing.
+
+    Example: roadworthy drive train --segmenter model.onnx --start drivers/imitated --steps 20000
+    """
+    from roadworthy.agent.env import DriveConfig, DriveEnv
+    from roadworthy.agent.learn import LearnConfig, learn
+    from roadworthy.agent.policy import build_policy, load_policy, save_policy
+
+    env = DriveEnv(segmenter, DriveConfig(town=town, carla=carla, vehicles=(0, vehicles), walkers=(0, walkers)))
+    try:
+        if start is None:
+            shape = env.observation_space["latents"].shape  # type: ignore[index]  # it is a Dict space
+            policy, config = build_policy(tuple(shape[1:]), seed), LearnConfig(steps=steps, seed=seed)
+        else:
+            policy, config = load_policy(start)[0], LearnConfig.fine_tune(steps, seed)
+        with progress_line("learning") as report:
+            result = learn(policy, env, config, report)
+    finally:
+        env.close()
+    facts = {"steps": result.steps, "episodes": result.episodes, "returns": list(result.returns)}
+    save_policy(policy, output, {"reinforcement": facts, "start": None if start is None else str(start)})
+    recent = result.returns[-10:]
+    mean = f", mean return of the last {len(recent)}: {sum(recent) / len(recent):.1f}" if recent else ""
+    console.print(f"{output}: {result.steps} steps, {result.episodes} episodes{mean}")
+
+
+@command.command(name="eval")
+@click.argument("driver", type=click.Path(path_type=Path))
+@segmenter_option
+@click.option("--town", "towns", multiple=True, default=("Grid01", "Crooked01"), show_default=True,
+              help="Map to drive in; may be given several times.")  # fmt: skip
+@click.option("--held-out", "held_out", multiple=True, default=("Crooked01",), show_default=True,
+              help="Towns that nothing was trained in.")  # fmt: skip
+@click.option("--straight", type=click.IntRange(0), default=2, show_default=True, help="Straight routes per town.")
+@click.option("--one-turn", type=click.IntRange(0), default=2, show_default=True, help="One-turn routes per town.")
+@click.option("--navigation", type=click.IntRange(0), default=0, show_default=True, help="Longer routes per town.")
+@vehicles_option
+@walkers_option
+@click.option("--seed", type=click.IntRange(0), default=100, show_default=True, help="Of routes, traffic and weather.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Episodes file.  [default: DRIVER/episodes.jsonl]")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Towns driven at the same time.")
+@carla_option
+def evaluate(
+    driver: Path,
+    segmenter: Path,
+    towns: tuple[str, ...],
+    held_out: tuple[str, ...],
+    straight: int,
+    one_turn: int,
+    navigation: int,
+    vehicles: int,
+    walkers: int,
+    seed: int,
+    output: Path | None,
+    workers: int,
+    carla: str | None,
+) -> None:
+    """Drive routes with DRIVER and append one line per route to an episodes file; goes on where it was interrupted.
+
+    Example: roadworthy drive eval drivers/imitated --segmenter model.onnx --town Crooked01
+    """
+    from roadworthy.agent.drive import Driver, Suite, evaluate_policies
+    from roadworthy.agent.policy import load_policy
+    from roadworthy.agent.routes import Task
+    from roadworthy.runtime.errors import BadInput
+
+    load_policy(driver)  # a wrong folder is found before a simulator starts
+    wanted: list[tuple[Task, int]] = [("straight", straight), ("one-turn", one_turn), ("navigation", navigation)]
+    tasks = tuple((task, count) for task, count in wanted if count)
+    if not tasks:
+        raise BadInput("no routes to drive; ask for at least one with --straight, --one-turn or --navigation")
+    suites = [
+        Suite(
+            name="cli",
+            town=town,
+            held_out=town in held_out,
+            tasks=tasks,
+            vehicles=vehicles,
+            walkers=walkers,
+            seed=seed,
+            carla=carla,
+        )
+        for town in towns
+    ]
+    who = Driver(segmenter=segmenter.stem, model=segmenter, policy=driver)
+    output = output or driver / "episodes.jsonl"
+    with progress_line("driving") as report:
+        episodes = evaluate_policies([who], suites, output, workers=1 if carla else workers, progress=report)
+    _print_episodes([episode for episode in episodes if episode.suite == "cli"])
+    console.print(f"episodes: {output}")
+
+
+def _print_episodes(episodes: list[Episode]) -> None:
+    """Print one row per route."""
+    table = Table("town", "task", "weather", "completed", "ended", "km", "infractions", box=None)
+    for episode in episodes:
+        kinds = [event.kind for event in episode.infractions]
+        counted = ", ".join(f"{kind} {kinds.count(kind)}" for kind in sorted(set(kinds))) or "none"
+        completion, km = f"{100 * episode.route_completion:.0f} %", f"{episode.distance_m / 1000:.2f}"
+        table.add_row(episode.town, episode.task, episode.weather, completion, episode.ended, km, counted)
+    console.print(table)
