@@ -145,7 +145,7 @@ def class_chart(classes: Sequence[str], values: Mapping[str, Sequence[float | No
 
 
 def heat_map(rows: Sequence[Sequence[float]], classes: Sequence[str], label: str, *, top_value: float | None = None) -> Markup:
-    """Draw a matrix, truth in the rows, prediction in the columns; darker is more, up to `top_value`."""
+    """Draw a matrix, truth in the rows, prediction in the columns; stronger is more, up to `top_value`."""
     cell, side, head = 15.0, 92.0, 92.0
     count = len(classes)
     highest = top_value or max((value for row in rows for value in row), default=0.0) or 1.0

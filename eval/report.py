@@ -99,9 +99,10 @@ def render(results: Mapping[str, Any], examples: Sequence[Example]) -> str:
         latency=[_latency_row(segmenter) for segmenter in segmenters],
         latency_noise=[(s["label"], s["latency"]["noise"]) for s in segmenters if s["latency"].get("noise")],
         latency_chart=_latency_chart(segmenters),
-        class_chart=charts.class_chart(
-            results["classes"], {s["label"]: s["per_class"]["iou"] for s in segmenters}, "IoU per class and segmenter"
-        ),
+        class_charts=[
+            (title, charts.class_chart(results["classes"], {s["label"]: s["per_class"][key] for s in segmenters}, title))
+            for title, key in (("IoU per class", "iou"), ("BF-score per class", "bf"))
+        ],
         matrices=_matrices(results),
         maps=_maps(results),
         examples=examples,

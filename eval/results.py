@@ -14,7 +14,7 @@ from roadworthy.agent.episodes import Episode, read_episodes
 from roadworthy.eval.driving import compare_drives, drive_summary, fit_to_judge, usable
 from roadworthy.eval.image_scores import compare_scores
 from roadworthy.eval.statistics import Difference
-from roadworthy.eval.study import StudyConfig, StudyFolder, segmenter_name, study_data
+from roadworthy.eval.study import StudyConfig, StudyFolder, objective_labels, segmenter_name, study_data
 from roadworthy.runtime import machine
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
@@ -42,8 +42,8 @@ def entrants(study: StudyConfig) -> list[Entrant]:
     """List every segmenter of the study."""
     several = len(study.train.seeds) > 1
     return [
-        Entrant(segmenter_name(objective, seed), f"{objective} (seed {seed})" if several else objective, objective, seed)
-        for objective in study.train.objectives
+        Entrant(segmenter_name(label, seed), f"{label} (seed {seed})" if several else label, objective, seed)
+        for label, objective in zip(objective_labels(study.train.objectives), study.train.objectives, strict=True)
         for seed in study.train.seeds
     ]
 

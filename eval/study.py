@@ -7,7 +7,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ class TrainPlan:
 
     model: str = "enet"
     # Each is a name of train.objectives with its options, such as "wasserstein(metric=huber)", or a sum of them.
-    objectives: tuple[str, ...] = ("cross-entropy", "gambling", "wasserstein")
+    # The gambler's turns are shorter than its paper's (200 and 400 updates), so that there are some in a short training.
+    objectives: tuple[str, ...] = ("cross-entropy", "gambling(segmenter_steps=25, gambler_steps=25)", "wasserstein")
     seeds: tuple[int, ...] = (0,)  # one full training of every objective per seed
     pretrain_steps: int = 700  # shared updates with cross-entropy, counted for every objective
     finetune_steps: int = 350  # further updates with the objective itself
@@ -270,9 +271,15 @@ def file_stem(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_+.=-]+", "-", text).strip("-.") or "unnamed"
 
 
-def segmenter_name(objective: str, seed: int) -> str:
-    """Name a trained segmenter after its objective and training seed."""
-    return f"{file_stem(objective)}-s{seed}"
+def objective_labels(objectives: Sequence[str]) -> list[str]:
+    """Name the objectives for people: without their options where that still tells them apart."""
+    bare = [" ".join(re.sub(r"\([^()]*\)", "", objective).split()) for objective in objectives]
+    return [short if bare.count(short) == 1 else objective for short, objective in zip(bare, objectives, strict=True)]
+
+
+def segmenter_name(label: str, seed: int) -> str:
+    """Name a trained segmenter after its objective's label and its training seed."""
+    return f"{file_stem(label)}-s{seed}"
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 # Metric -> (name in a sentence, +1 when larger is better, -1 when smaller)
@@ -92,16 +93,25 @@ def _headline(judged: Sequence[Standing], labels: Mapping[str, str]) -> str:
 def _per_metric(judged: Sequence[Standing], labels: Mapping[str, str]) -> list[str]:
     """Say for each metric which pairs the data tell apart, and which not."""
     sentences = []
+    undecided = []
     for item in judged:
         name = JUDGED[item.metric][0]
-        better = [f"{labels[first]} is better than {labels[second]}" for first, second in item.apart]
-        same = [f"{labels[first]} and {labels[second]}" for first, second in item.together]
-        if not better:
-            sentences.append(f"On {name} the study cannot tell the segmenters apart.")
-        elif same:
-            sentences.append(f"On {name} {listed(better)}; it cannot tell {listed(same)} apart.")
-        else:
-            sentences.append(f"On {name} {listed(better)}.")
+        if not item.apart:
+            undecided.append(name)
+            continue
+        if not item.together:
+            # Every pair is apart: an order. A model's place is the number of models it beats.
+            wins = {label: sum(winner == label for winner, _ in item.apart) for label in labels}
+            line = sorted(labels, key=lambda label: -wins[label])
+            if all((better, worse) in item.apart for better, worse in pairwise(line)):
+                order = ", then ".join(labels[label] for label in line)
+                sentences.append(f"On {name} the order is clear: {order}.")
+                continue
+        better_pairs = [f"{labels[first]} is better than {labels[second]}" for first, second in item.apart]
+        same = [f"{labels[first]} from {labels[second]}" for first, second in item.together]
+        sentences.append(f"On {name} {listed(better_pairs)}; the study cannot tell {listed(same)}.")
+    if undecided:
+        sentences.append(f"On {listed(undecided)} the study cannot tell the segmenters apart.")
     return sentences
 
 
