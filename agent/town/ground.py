@@ -57,11 +57,11 @@ def add_ground(builder: MeshBuilder, roads: RoadNetwork, rng: np.random.Generato
     for piece in cut(roads.drivable.buffer(_OVERLAP, join_style="mitre"), road_tile):
         paint = asphalt[int(rng.random() < old)]
         _flat(builder, piece, roads.heights, 0.0, paint.tinted([rng.uniform(0.9, 1.1)] * 3), 0.16, grey)
-    slabs = Paint((Layer.SLABS, Layer.CONCRETE)[int(rng.random() < 0.5)], Tag.SIDEWALKS, _hue(rng, 0.06))
+    slabs = Paint((Layer.SLABS, Layer.CONCRETE)[int(rng.random() < 0.5)], Tag.SIDEWALKS, _hue(rng, 0.03))
     pale = Tint(rng, 0.08, 20.0)
     for piece in cut(roads.sidewalk, road_tile):
         _flat(builder, piece, roads.heights, KERB_HEIGHT, slabs.tinted(np.array(slabs.colour) * rng.uniform(0.92, 1.08)), 0.2, pale)
-    _kerbs(builder, roads, Paint(Layer.CONCRETE, Tag.SIDEWALKS, _hue(rng, 0.1)))
+    _kerbs(builder, roads, Paint(Layer.CONCRETE, Tag.SIDEWALKS, (shade := float(rng.uniform(0.85, 1.3)), shade, shade * 0.97)))
     grass = (Paint(Layer.GRASS, Tag.TERRAIN), Paint(Layer.MEADOW, Tag.TERRAIN))
     green = Tint(rng, 0.22, 60.0)
     dry = rng.uniform(0.1, 0.7)

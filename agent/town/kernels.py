@@ -32,79 +32,82 @@ def project(vertices, first, last, matrix, out):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def _fill(x0, y0, w0, x1, y1, w1, x2, y2, w2, width, height, depth, ids, number):  # type: ignore[no-untyped-def]
-    """Draw one triangle, given in pixels; keep it where it is nearer than what is there."""
+    """Draw one triangle, given in pixels; keep it where it is nearer than what is there.
+
+    In float64: float32 bends the edges of long thin triangles (road paint) by a pixel.
+    """
     area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-    if area <= F(0.0):
+    if area <= 1e-9:
         return
     low_x = min(x0, min(x1, x2))
     high_x = max(x0, max(x1, x2))
     low_y = min(y0, min(y1, y2))
     high_y = max(y0, max(y1, y2))
-    if high_x < F(0.0) or high_y < F(0.0) or low_x > F(width) or low_y > F(height):
+    if high_x < 0.5 or high_y < 0.5 or low_x > width - 0.5 or low_y > height - 0.5:
         return
-    first_x = max(0, int(math.ceil(max(low_x, F(-1.0)) - F(0.5))))
-    last_x = min(width - 1, int(math.floor(min(high_x, F(width)) - F(0.5))))
-    first_y = max(0, int(math.ceil(max(low_y, F(-1.0)) - F(0.5))))
-    last_y = min(height - 1, int(math.floor(min(high_y, F(height)) - F(0.5))))
+    first_x = int(math.ceil(max(low_x, 0.5) - 0.5))
+    last_x = int(math.floor(min(high_x, width - 0.5) - 0.5))
+    first_y = int(math.ceil(max(low_y, 0.5) - 0.5))
+    last_y = int(math.floor(min(high_y, height - 0.5) - 0.5))
     if first_x > last_x or first_y > last_y:
         return
-    inverse = F(1.0) / area
-    z0 = F(1.0) / w0
-    z1 = F(1.0) / w1
-    z2 = F(1.0) / w2
-    ax = (y2 - y0) * inverse
-    ay = -(x2 - x0) * inverse
-    bx = -(y1 - y0) * inverse
-    by = (x1 - x0) * inverse
-    slope = (z1 - z0) * ax + (z2 - z0) * bx
-    tiny = F(1e-12)
+    # Where each edge crosses a row, worked out from its upper end: two triangles that share an edge agree to the bit.
+    side0, from0, at0, slope0 = _edge(x0, y0, x1, y1)
+    side1, from1, at1, slope1 = _edge(x1, y1, x2, y2)
+    side2, from2, at2, slope2 = _edge(x2, y2, x0, y0)
+    z0 = 1.0 / w0
+    z1 = 1.0 / w1 - z0
+    z2 = 1.0 / w2 - z0
+    z_x = (z1 * (y2 - y0) - z2 * (y1 - y0)) / area
+    z_y = (z2 * (x1 - x0) - z1 * (x2 - x0)) / area
     for iy in range(first_y, last_y + 1):
-        dy = F(iy) + F(0.5) - y0
-        a = ay * dy
-        b = by * dy
-        c = F(1.0) - a - b
-        # The span where all three barycentric weights are not negative.
-        low = F(first_x)
-        high = F(last_x)
-        shift = x0 - F(0.5)
-        if ax > tiny:
-            low = max(low, shift - a / ax)
-        elif ax < -tiny:
-            high = min(high, shift - a / ax)
-        elif a < F(0.0):
+        y = iy + 0.5
+        low = first_x + 0.5
+        high = last_x + 0.5
+        cross = from0 + (y - at0) * slope0
+        if side0 > 0:
+            high = min(high, cross)
+        elif side0 < 0:
+            low = max(low, cross)
+        cross = from1 + (y - at1) * slope1
+        if side1 > 0:
+            high = min(high, cross)
+        elif side1 < 0:
+            low = max(low, cross)
+        cross = from2 + (y - at2) * slope2
+        if side2 > 0:
+            high = min(high, cross)
+        elif side2 < 0:
+            low = max(low, cross)
+        if low > high:
             continue
-        if bx > tiny:
-            low = max(low, shift - b / bx)
-        elif bx < -tiny:
-            high = min(high, shift - b / bx)
-        elif b < F(0.0):
-            continue
-        cx = ax + bx
-        if cx > tiny:
-            high = min(high, shift + c / cx)
-        elif cx < -tiny:
-            low = max(low, shift + c / cx)
-        elif c < F(0.0):
-            continue
-        start = int(math.ceil(low))
-        end = int(math.floor(high))
-        if start > end:
-            continue
-        dx = F(start) - shift
-        z = z0 + (z1 - z0) * (ax * dx + a) + (z2 - z0) * (bx * dx + b)
+        start = int(math.ceil(low - 0.5))
+        end = int(math.floor(high - 0.5))
+        z = z0 + (start + 0.5 - x0) * z_x + (y - y0) * z_y
         for ix in range(start, end + 1):
-            here = z + F(ix - start) * slope
+            here = F(z)
             if here > depth[iy, ix]:
                 depth[iy, ix] = here
                 ids[iy, ix] = number
+            z += z_x
+
+
+@njit(**OPTIONS)
+def _edge(xa, ya, xb, yb):  # type: ignore[no-untyped-def]
+    """An edge of a triangle: 1 where it bounds rows on the right, -1 on the left, 0 for a level one; its upper end; dx/dy."""
+    if yb > ya:
+        return 1, xa, ya, (xb - xa) / (yb - ya)
+    if yb < ya:
+        return -1, xb, yb, (xa - xb) / (ya - yb)
+    return 0, xa, ya, 0.0
 
 
 @njit(**OPTIONS)
 def draw(points, faces, first, last, far, width, height, depth, ids):  # type: ignore[no-untyped-def]
     """Draw faces `first` to `last` (projected points [V, 3]) into the visibility buffer, clipping at the near plane."""
-    sx = F(width) * F(0.5)
-    sy = F(height) * F(0.5)
-    polygon = np.empty((4, 3), np.float32)
+    sx = width * 0.5
+    sy = height * 0.5
+    polygon = np.empty((4, 3), np.float64)
     for t in range(first, last):
         a = faces[t, 0]
         b = faces[t, 1]
@@ -127,9 +130,9 @@ def draw(points, faces, first, last, far, width, height, depth, ids):  # type: i
         if (ya > wa and yb > wb and yc > wc) or (ya < -wa and yb < -wb and yc < -wc):
             continue
         if wa >= NEAR and wb >= NEAR and wc >= NEAR:
-            ia = F(1.0) / wa
-            ib = F(1.0) / wb
-            ic = F(1.0) / wc
+            ia = 1.0 / wa
+            ib = 1.0 / wb
+            ic = 1.0 / wc
             _fill(
                 sx + sx * xa * ia, sy - sy * ya * ia, wa, sx + sx * xb * ib, sy - sy * yb * ib, wb,
                 sx + sx * xc * ic, sy - sy * yc * ic, wc, width, height, depth, ids, t,

@@ -138,12 +138,13 @@ class Renderer:
 
     def render(
         self, camera: CameraPose, actors: Sequence[ActorPose], weather: Sequence[float],
-        traffic_lights: Mapping[str, int], frame: int = 0, seed: int = 0,
+        traffic_lights: Mapping[str, int], frame: int = 0, seed: int = 0, hidden: int | None = None,
     ) -> Frame:  # fmt: skip
         """Draw one picture.
 
         `weather`: CARLA's 14 parameters; `traffic_lights`: signal id -> 0 red, 1 yellow, 2 green, 3 off (missing ones are off);
-        `frame` and `seed` choose the noise, rain and the camera's jitter. Raises ValueError for an impossible camera.
+        `frame` and `seed` choose the noise, rain and the camera's jitter; the actor with the instance id `hidden` (a car with
+        the camera inside) is not drawn, but its headlamps shine. Raises ValueError for an impossible camera.
         """
         width, height = _checked(camera)
         light = self._light(tuple(weather), seed)
@@ -154,6 +155,9 @@ class Renderer:
         axes, eye, half_x, half_y = _camera_axes(camera)
         matrix, planes = _view(axes, eye, half_x, half_y)
 
+        beams = _beams(actors, light, eye)
+        if hidden is not None:
+            actors = [actor for actor in actors if actor.instance_id != hidden]
         table = self._actor_table(actors)
         last_face, placed = self._place(table, _padded(planes))
         depth, ids = self._target(height, width)
@@ -167,7 +171,6 @@ class Renderer:
         kernels.draw(self._points, self._faces, self._face_count, last_face, np.float32(FAR), width, height, depth, ids)
         drift = self._update_shadows(light, table, placed, eye)
         levels = self._lamp_levels(light, actors, traffic_lights, frame)
-        beams = _beams(actors, light, eye)
         out = Frame(
             np.empty((height, width, 4), np.uint8), np.empty((height, width), np.uint8),
             np.empty((height, width), np.int32), np.empty((height, width), np.float32),

@@ -7,14 +7,14 @@ from typing import Any
 import carla
 import numpy as np
 import shapely
-from shapely.geometry import Polygon, box
+from shapely.geometry import Point, Polygon
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import unary_union
 
 from roadworthy.agent.town import opendrive
 from roadworthy.agent.town.lanes import LaneShape, sample_lanes
 from roadworthy.agent.town.markings import Marking, lane_markings, stop_markings, zebra
-from roadworthy.agent.town.signals import Signal, read_signals
+from roadworthy.agent.town.signals import BEFORE_END, Signal, read_signals
 from roadworthy.agent.town.surfaces import HeightField, Surface, SurfaceGrid, polygons_of
 
 ASPHALT = frozenset(
@@ -23,6 +23,7 @@ ASPHALT = frozenset(
 _GAP = 0.03  # [m] lanes are grown by it so that neighbours touch
 _JUNCTION_CLOSE = 4.0  # [m] gaps between turning lanes up to twice this are asphalt
 _BAND = 2.4  # [m] sidewalk beside every road of a map without sidewalk lanes
+_BEFORE_CROSSING = 4.4  # [m] from a stop line to the lane's end where a crossing has to find room between
 MARGIN = 90.0  # [m] of terrain around the outermost road
 
 
@@ -48,6 +49,12 @@ class RoadNetwork:
         """Parse and build. Raises `opendrive.MapError` for an unusable file (a stranger's may still crash `carla.Map`)."""
         drive = opendrive.parse(text)
         carla_map = carla.Map(name, text)
+        # Mitred buffers of degenerate corners divide by zero inside GEOS and come out right all the same.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return cls._build(name, drive, carla_map)
+
+    @classmethod
+    def _build(cls, name: str, drive: opendrive.OpenDrive, carla_map: Any) -> "RoadNetwork":
         lanes = tuple(sample_lanes(carla_map, drive.lanes))
         if not lanes:
             raise opendrive.MapError(f"{name}: no lane has a width")
@@ -61,8 +68,9 @@ class RoadNetwork:
         x0, y0, x1, y1 = unary_union([drivable, sidewalk]).bounds
         bounds = (x0 - MARGIN, y0 - MARGIN, x1 + MARGIN, y1 + MARGIN)
         heights = HeightField(np.concatenate([shape.centre for shape in lanes]), bounds)
-        signals = tuple(read_signals(carla_map, drive))
         crosswalks = _crosswalks(carla_map, drivable)
+        signals = tuple(read_signals(carla_map, drive, BEFORE_END if crosswalks else _BEFORE_CROSSING))
+        crosswalks = crosswalks or _crossings_at_lights(signals, drivable)
         markings = [*lane_markings(lanes), *stop_markings(signals), *(m for c in crosswalks for m in zebra(c))]
         return cls(
             name, carla_map, lanes, drivable, sidewalk, tuple(crosswalks), tuple(markings), signals, junctions, bounds,
@@ -145,6 +153,18 @@ def _crosswalks(carla_map: Any, drivable: BaseGeometry) -> list[Polygon]:
     return found
 
 
-def world_box(bounds: tuple[float, float, float, float]) -> Polygon:
-    """The rectangle of `bounds`."""
-    return box(*bounds)
+def _crossings_at_lights(signals: tuple[Signal, ...], drivable: BaseGeometry) -> list[Polygon]:
+    """For maps that have no crossings: one across the whole street in front of every light's stop line."""
+    found: dict[int, Polygon] = {}
+    for signal in signals:
+        if signal.kind != "light" or signal.stop is None:
+            continue
+        yaw = math.radians(signal.stop.yaw)
+        forward, right = np.array([math.cos(yaw), math.sin(yaw)]), np.array([-math.sin(yaw), math.cos(yaw)])
+        foot = np.array([signal.stop.x, signal.stop.y]) + forward * 0.9
+        strip = Polygon([foot - right * 14, foot + right * 14, foot + right * 14 + forward * 3, foot - right * 14 + forward * 3])
+        middle = Point(*(foot + forward * 1.5))
+        for piece in polygons_of(drivable.intersection(strip)):
+            if piece.contains(middle) and all(piece.intersection(other).area < 2 for other in found.values()):
+                found[len(found)] = piece
+    return list(found.values())

@@ -112,7 +112,7 @@ def _plots(
         kind = rng.random()
         if built and kind < 0.35:
             continue
-        edge = _shifted(front, 0.0, 0.45, roads)
+        edge = _shifted(front, 0.0, 0.75, roads)
         if kind < 0.55:
             add_fence(builder, placement, edge, half, rng)
         elif kind < 0.7:

@@ -9,7 +9,7 @@ from roadworthy.agent.town.opendrive import LaneSpan, OpenDrive
 LIGHT_TYPES = frozenset({"1000001", "1000002", "1000009", "1000010", "1000011", "1000012", "1000020"})
 SIGN_KINDS = {"206": "stop", "205": "yield", "274": "speed"}
 _DRIVING = frozenset({"driving", "bidirectional"})
-_BEFORE_END = 0.4  # [m] from the stop line to the end of the lane
+BEFORE_END = 0.4  # [m] from the stop line to the end of the lane
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,11 @@ class Signal:
         return StopLine(x, y, first.z, first.yaw, (high - low) / 2, first.road, first.lane, first.s)
 
 
-def read_signals(carla_map: Any, drive: OpenDrive) -> list[Signal]:
-    """Every signal of the map, sorted by id; references to one signal from several roads are gathered."""
+def read_signals(carla_map: Any, drive: OpenDrive, before_end: float = BEFORE_END) -> list[Signal]:
+    """Every signal of the map, sorted by id; references to one signal from several roads are gathered.
+
+    Stop lines lie `before_end` metres before the end of their lane.
+    """
     spans: dict[int, list[LaneSpan]] = {}
     for span in drive.lanes:
         if span.kind in _DRIVING:
@@ -69,7 +72,7 @@ def read_signals(carla_map: Any, drive: OpenDrive) -> list[Signal]:
     signals = []
     for number, (signal_id, marks) in enumerate(sorted(landmarks.items())):
         first = marks[0]
-        stops = _stops(carla_map, marks, spans)
+        stops = _stops(carla_map, marks, spans, before_end)
         kind = "light" if first.type in LIGHT_TYPES else SIGN_KINDS.get(first.type, "other")
         place = first.transform.location
         yaw = stops[0].yaw if stops else first.transform.rotation.yaw
@@ -85,7 +88,9 @@ def read_signals(carla_map: Any, drive: OpenDrive) -> list[Signal]:
     return signals
 
 
-def _stops(carla_map: Any, landmarks: list[Any], spans: dict[int, list[LaneSpan]]) -> tuple[StopLine, ...]:
+def _stops(
+    carla_map: Any, landmarks: list[Any], spans: dict[int, list[LaneSpan]], before_end: float
+) -> tuple[StopLine, ...]:
     """Where the commanded lanes end before the junction, one `StopLine` a lane."""
     found: dict[tuple[int, int], StopLine] = {}
     for landmark in landmarks:
@@ -104,7 +109,7 @@ def _stops(carla_map: Any, landmarks: list[Any], spans: dict[int, list[LaneSpan]
                 if span.junction >= 0:
                     candidates = [w for w in waypoint.previous(0.5) if not w.is_junction] or [waypoint]
                 for candidate in candidates:
-                    back = (candidate.previous(_BEFORE_END) or [candidate])[0]
+                    back = (candidate.previous(before_end) or [candidate])[0]
                     found.setdefault((back.road_id, back.lane_id), _stop_at(back))
     return tuple(found[key] for key in sorted(found))
 
