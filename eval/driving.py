@@ -19,10 +19,10 @@ from roadworthy.agent.infractions import INFRACTION_KINDS, Infraction
 from roadworthy.eval.statistics import (
     Difference,
     Estimate,
-    Floats,
+    Resampling,
     differences,
     estimate,
-    nested_weights,
+    nested_bootstrap,
     poisson_interval,
     ratio_of_sums,
     weighted_mean,
@@ -51,6 +51,25 @@ def usable(episodes: Iterable[Episode]) -> list[Episode]:
     """Leave out the episodes that an error of the simulator ended, and all but the last record of a repeated one."""
     last = {episode.id: episode for episode in episodes if episode.ended != "error"}
     return list(last.values())
+
+
+def finished(episode: Episode) -> bool:
+    """Tell whether the driver reached the goal by itself, never put back on its route."""
+    return episode.ended == "goal" and episode.rescues == 0
+
+
+def finished_share(episodes: Sequence[Episode]) -> float:
+    """Return the fraction of episodes that were finished; 0 for none."""
+    return sum(finished(episode) for episode in episodes) / len(episodes) if episodes else 0.0
+
+
+def unaided_completion(episode: Episode) -> float:
+    """Return how much of the route the driver covers per start, 0..1.
+
+    A judged drive goes on after a crash: the car is put back on its route, so a bad driver too is carried to the goal. Each
+    rescue therefore counts as a new start, and what was covered is shared between the starts.
+    """
+    return episode.route_completion / (1 + episode.rescues)
 
 
 def recount(episode: Episode) -> Episode:
@@ -116,8 +135,9 @@ class DriveSummary:
 
     episodes: int
     km: float  # [km]
-    completion: Estimate  # mean route completion, 0..1
-    success: Estimate  # fraction of episodes that reached the goal
+    completion: Estimate  # mean of `unaided_completion`, 0..1
+    success: Estimate  # fraction of routes `finished`
+    rescues: int  # times a car was put back on its route
     between: Mapping[str, KmBetween]  # per kind
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,36 +147,38 @@ class DriveSummary:
             "km": self.km,
             "completion": self.completion.to_dict(),
             "success": self.success.to_dict(),
+            "rescues": self.rescues,
             "between": {kind: value.to_dict() for kind, value in self.between.items()},
         }
 
 
-def _weights(keys: Sequence[tuple[int, str]], seed: int) -> Floats:
-    """Hierarchical bootstrap weights for episodes named by (policy seed, journey)."""
-    return nested_weights([str(policy_seed) for policy_seed, _ in keys], [name for _, name in keys], seed=seed)
+def _resampling(keys: Sequence[tuple[int, str]], seed: int) -> Resampling:
+    """Make the hierarchical bootstrap of episodes named by (policy seed, journey)."""
+    return nested_bootstrap([str(policy_seed) for policy_seed, _ in keys], [name for _, name in keys], seed=seed)
 
 
 def drive_summary(episodes: Sequence[Episode], *, seed: int = 0) -> DriveSummary:
     """Summarise the episodes of one segmenter with 95 % intervals (hierarchical bootstrap: policy seed, then route)."""
     if not episodes:
         raise BadInput("no episodes to summarise; drive first")
-    weights = _weights([(episode.policy_seed, journey(episode)) for episode in episodes], seed)
+    resampling = _resampling([(episode.policy_seed, journey(episode)) for episode in episodes], seed)
     return DriveSummary(
         episodes=len(episodes),
         km=sum(episode.distance_m for episode in episodes) / 1000,
-        completion=estimate(weighted_mean(np.array([episode.route_completion for episode in episodes])), weights),
-        success=estimate(weighted_mean(np.array([float(episode.ended == "goal") for episode in episodes])), weights),
-        between={kind: _widen(km_between(episodes, kind), episodes, weights) for kind in INFRACTION_KINDS},
+        completion=estimate(weighted_mean(np.array([unaided_completion(episode) for episode in episodes])), resampling),
+        success=estimate(weighted_mean(np.array([float(finished(episode)) for episode in episodes])), resampling),
+        rescues=sum(episode.rescues for episode in episodes),
+        between={kind: _widen(km_between(episodes, kind), episodes, resampling) for kind in INFRACTION_KINDS},
     )
 
 
-def _widen(exact: KmBetween, episodes: Sequence[Episode], weights: Floats) -> KmBetween:
+def _widen(exact: KmBetween, episodes: Sequence[Episode], resampling: Resampling) -> KmBetween:
     """Take the wider end of the exact Poisson and the bootstrap interval on either side."""
     if exact.events == 0 or len(episodes) < 2:
         return exact
     km = np.array([episode.distance_m / 1000 for episode in episodes])
     counts = np.array([float(_count(episode, exact.kind)) for episode in episodes])
-    resampled = estimate(ratio_of_sums(km, counts), weights)
+    resampled = estimate(ratio_of_sums(km, counts), resampling)
     # fmin and fmax pass over nan: a bootstrap without an interval changes nothing.
     low, high = np.fmin(exact.low_km, resampled.low), np.fmax(exact.high_km, resampled.high)
     return replace(exact, low_km=float(low), high_km=float(high))
@@ -165,11 +187,11 @@ def _widen(exact: KmBetween, episodes: Sequence[Episode], weights: Floats) -> Km
 def fit_to_judge(training_episodes: Sequence[Episode]) -> bool:
     """Decide whether a segmenter's policies drive well enough to say anything about the segmenter.
 
-    A policy that cannot finish the training routes judges nobody: it must complete at least half of them on average.
+    A policy that cannot finish the training routes judges nobody: it must finish at least half of them.
     """
     if not training_episodes:
         return False
-    return float(np.mean([episode.route_completion for episode in training_episodes])) >= FIT_TO_JUDGE
+    return finished_share(training_episodes) >= FIT_TO_JUDGE
 
 
 def compare_drives(drives: Mapping[str, Sequence[Episode]], *, seed: int = 0) -> dict[str, list[Difference]]:
@@ -185,8 +207,8 @@ def compare_drives(drives: Mapping[str, Sequence[Episode]], *, seed: int = 0) ->
     completion, rate = {}, {}
     for name, episodes in keyed.items():
         chosen = [episodes[key] for key in shared]
-        completion[name] = weighted_mean(np.array([episode.route_completion for episode in chosen]))
+        completion[name] = weighted_mean(np.array([unaided_completion(episode) for episode in chosen]))
         events = np.array([float(len(episode.infractions)) for episode in chosen])
         rate[name] = ratio_of_sums(events, np.array([episode.distance_m / 1000 for episode in chosen]))
-    weights = _weights(shared, seed)
-    return {"completion": differences(completion, weights), "infractions_per_km": differences(rate, weights)}
+    resampling = _resampling(shared, seed)
+    return {"completion": differences(completion, resampling), "infractions_per_km": differences(rate, resampling)}

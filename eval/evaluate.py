@@ -14,7 +14,7 @@ from PIL import Image
 
 from roadworthy.eval.image_scores import ImageScores, class_means, nullable
 from roadworthy.eval.segmentation import BF_TOLERANCE, contour_scores, severity_contributions
-from roadworthy.eval.statistics import cluster_weights, estimate
+from roadworthy.eval.statistics import cluster_bootstrap, estimate
 from roadworthy.runtime import load
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import atomic_path, write_text
@@ -86,8 +86,8 @@ def evaluate(
     frames = output.with_suffix(".frames")
 
     scores, predictions = _score_images(segmenter, dataset, metadata, groups or {}, kept, batch, progress)
-    weights = cluster_weights(scores.groups, seed=seed)
-    estimates = {name: estimate(statistic, weights) for name, statistic in scores.statistics(cost).items()}
+    resampling = cluster_bootstrap(scores.groups, seed=seed)
+    estimates = {name: estimate(statistic, resampling) for name, statistic in scores.statistics(cost).items()}
     total = scores.confusions.sum(axis=0)
     for index, labels in predictions.items():
         with atomic_path(frames / f"{index:05d}.png") as path:

@@ -15,7 +15,7 @@ from roadworthy.eval.statistics import (
     Difference,
     Floats,
     Statistic,
-    cluster_weights,
+    cluster_bootstrap,
     differences,
     of_confusion,
     weighted_mean,
@@ -92,9 +92,9 @@ def compare_scores(results: Mapping[str, Mapping[str, Any]], *, seed: int = 0) -
             raise BadInput(f"{name} was evaluated on other images than the others; evaluate all models on one data set")
     cost = np.array(first["ground"]["cost"], np.float64)
     scores = {name: ImageScores.from_dict(result["per_image"], len(cost)) for name, result in results.items()}
-    weights = cluster_weights(next(iter(scores.values())).groups, seed=seed)
+    resampling = cluster_bootstrap(next(iter(scores.values())).groups, seed=seed)
     statistics = {name: score.statistics(cost) for name, score in scores.items()}
-    return {metric: differences({name: found[metric] for name, found in statistics.items()}, weights) for metric in METRICS}
+    return {metric: differences({name: found[metric] for name, found in statistics.items()}, resampling) for metric in METRICS}
 
 
 def _accuracy(matrix: Counts) -> float:

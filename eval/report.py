@@ -182,6 +182,7 @@ def _driving_row(segmenter: Mapping[str, Any], where: str) -> dict[str, Any]:
         "cells": [
             _cell(drive and drive["completion"], 0, 100),
             _cell(drive and drive["success"], 0, 100),
+            Cell(str(drive["rescues"]), drive["rescues"]) if drive else Cell("–", None),
             *(_km_cell(drive and drive["between"][kind]) for kind in INFRACTION_KINDS),
         ],
     }
@@ -237,7 +238,7 @@ def _driving_panel(segmenters: Sequence[Mapping[str, Any]], judges: bool) -> Any
                 continue
             completion = drive["completion"]
             label = f"{segmenter['label']}, {words.split()[0]}"
-            note = f"{segmenter['label']}, {words}: {completion['value']:.0%} of the route"
+            note = f"{segmenter['label']}, {words}: {completion['value']:.0%} of a route per start"
             dots.append(
                 charts.Dot(label, index, completion["value"], completion["low"], completion["high"], note, muted=not judges)
             )
@@ -268,9 +269,7 @@ def _pair_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _signed(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:+.4f}" if abs(value) < 0.1 else f"{value:+.3f}" if abs(value) < 10 else f"{value:+.1f}"
+    return "–" if value is None else "0" if value == 0 else f"{value:+.3g}"
 
 
 def _matrices(results: Mapping[str, Any]) -> list[dict[str, Any]]:

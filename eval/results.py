@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from roadworthy.agent.episodes import Episode, read_episodes
-from roadworthy.eval.driving import compare_drives, drive_summary, fit_to_judge, usable
+from roadworthy.eval.driving import compare_drives, drive_summary, finished_share, fit_to_judge, usable
 from roadworthy.eval.image_scores import compare_scores
 from roadworthy.eval.statistics import Difference
 from roadworthy.eval.study import StudyConfig, StudyFolder, objective_labels, segmenter_name, study_data
@@ -149,7 +147,6 @@ def _segmenter(
     name = entrant.name
     training = [episode for episode in drives if not episode.held_out]
     held_out = [episode for episode in drives if episode.held_out]
-    completion = float(np.mean([episode.route_completion for episode in training])) if training else None
     train = _result(markers, f"train-{name}")
     return {
         **entrant._asdict(),
@@ -167,7 +164,7 @@ def _segmenter(
             key: drive_summary(episodes, seed=study.seed).to_dict() if episodes else None
             for key, episodes in (("all", drives), ("training", training), ("held_out", held_out))
         },
-        "training_completion": completion,
+        "training_finished": finished_share(training) if training else None,
         "fit_to_judge": fit_to_judge(training),
     }
 
@@ -196,6 +193,7 @@ def _episode(episode: Episode) -> dict[str, Any]:
         "weather": episode.weather,
         "ended": episode.ended,
         "completion": episode.route_completion,
+        "rescues": episode.rescues,
         "distance_m": episode.distance_m,
         "duration_s": episode.duration_s,
         "mean_speed_mps": episode.mean_speed_mps,

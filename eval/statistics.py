@@ -2,7 +2,9 @@
 
 Every figure is an `Estimate` at a confidence level (95 % unless told otherwise). Resampling is seeded, so a report can be
 repeated to the digit. A bootstrap draws whole clusters (images of one recorded episode; routes of one policy seed), because
-what clusters is not independent and would otherwise make the intervals too narrow.
+what clusters is not independent and would otherwise make the intervals too narrow. With few clusters a percentile interval is
+still too narrow: it is expanded (Hesterberg, The American Statistician 69, 2015, section 5.3), and below `clusters_needed`
+nothing is ever told apart.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaincinv
+from scipy.special import gammaincinv, ndtr, stdtrit
 
 from roadworthy.runtime.errors import BadInput
 
@@ -49,8 +51,16 @@ class Difference:
     distinguishable: bool
 
 
-def cluster_weights(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """Draw how often each item counts in each bootstrap repetition: `float64 [R, items]`, whole groups at a time.
+@dataclass(frozen=True, eq=False)
+class Resampling:
+    """The repetitions of one bootstrap, shared by all that is compared on the same items."""
+
+    weights: Floats  # [R, items] how often each item counts in each repetition
+    clusters: int  # what was drawn: groups of images, or routes
+
+
+def cluster_bootstrap(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> Resampling:
+    """Draw items with replacement, whole groups at a time; `groups` names the group of each item.
 
     With every item in a group of its own this is the plain bootstrap over items.
     """
@@ -58,12 +68,11 @@ def cluster_weights(groups: Sequence[str], resamples: int = RESAMPLES, seed: int
         raise BadInput("there is nothing to resample: expected at least one image or route")
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    weights: Floats = draws[:, member].astype(np.float64)  # [R, groups] -> [R, items]
-    return weights
+    return Resampling(draws[:, member].astype(np.float64), len(names))  # [R, groups] -> [R, items]
 
 
-def nested_weights(seeds: Sequence[str], routes: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """Draw weights for a hierarchical bootstrap, `float64 [R, episodes]`: policy seeds first, then routes.
+def nested_bootstrap(seeds: Sequence[str], routes: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> Resampling:
+    """Draw episodes hierarchically: policy seeds first, then routes; `seeds` and `routes` name those of each episode.
 
     Routes are drawn once per repetition and shared by the policy seeds (each policy drives the same routes), so the two
     factors are resampled independently and an episode weighs (times its seed was drawn) x (times its route was drawn).
@@ -71,7 +80,16 @@ def nested_weights(seeds: Sequence[str], routes: Sequence[str], resamples: int =
     """
     if len(seeds) != len(routes):
         raise BadInput(f"{len(seeds)} policy seeds for {len(routes)} routes; expected one of each per episode")
-    return cluster_weights(seeds, resamples, seed) * cluster_weights(routes, resamples, seed + 1)
+    by_route = cluster_bootstrap(routes, resamples, seed + 1)
+    return Resampling(cluster_bootstrap(seeds, resamples, seed).weights * by_route.weights, by_route.clusters)
+
+
+def clusters_needed(level: float) -> int:
+    """Return how many clusters a difference needs before its interval may exclude zero.
+
+    Without any true difference all n clusters fall on one side with probability 2^(1 - n); that must be below 1 - level.
+    """
+    return 1 + math.ceil(-math.log2(1 - level))
 
 
 def weighted_mean(values: Floats) -> Statistic:
@@ -109,51 +127,52 @@ def of_confusion(confusions: Counts, score: Callable[[Counts], float]) -> Statis
     return scores
 
 
-def percentile_interval(repetitions: Floats, level: float = LEVEL) -> tuple[float, float]:
-    """Return the central interval of bootstrap repetitions; repetitions without a value (nan) are left out."""
+def percentile_interval(repetitions: Floats, clusters: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return the central interval of bootstrap repetitions, expanded for a small number of clusters.
+
+    The tails are those of a t interval on `clusters` observations rather than of a normal one. Repetitions without a value
+    (nan) are left out; a single cluster says nothing about its own spread: (nan, nan).
+    """
     usable = repetitions[~np.isnan(repetitions)]
-    if usable.size == 0:
+    if usable.size == 0 or clusters < 2:
         return math.nan, math.nan
-    tail = (1 - level) / 2
+    reach = -float(stdtrit(clusters - 1, (1 - level) / 2)) * math.sqrt(clusters / (clusters - 1))
+    tail = float(ndtr(-reach))
     low, high = np.quantile(usable, [tail, 1 - tail], method="nearest")
     return float(low), float(high)
 
 
-def estimate(statistic: Statistic, weights: Floats, level: float = LEVEL) -> Estimate:
-    """Evaluate `statistic` on the data as they are and on every bootstrap repetition in `weights` [R, items].
-
-    A single item says nothing about its own spread: the interval is then nan.
-    """
+def estimate(statistic: Statistic, resampling: Resampling, level: float = LEVEL) -> Estimate:
+    """Evaluate `statistic` on the data as they are, and its interval on the bootstrap's repetitions."""
+    weights = resampling.weights
     value = float(statistic(np.ones((1, weights.shape[1])))[0])
-    if weights.shape[1] < 2:
-        return Estimate(value, math.nan, math.nan, level)
-    return Estimate(value, *percentile_interval(statistic(weights), level), level)
+    return Estimate(value, *percentile_interval(statistic(weights), resampling.clusters, level), level)
 
 
-def differences(statistics: Mapping[str, Statistic], weights: Floats, level: float = LEVEL) -> list[Difference]:
+def differences(statistics: Mapping[str, Statistic], resampling: Resampling, level: float = LEVEL) -> list[Difference]:
     """Compare every pair of models on the same resampled items (paired bootstrap).
 
-    The same `weights` [R, items] serve all models, so what makes an image or a route hard cancels out. With several pairs
-    the intervals are widened (Bonferroni), so that the chance of even one false call stays below 1 - level.
+    The same repetitions serve all models, so what makes an image or a route hard cancels out. With several pairs the
+    intervals are widened (Bonferroni), so that the chance of even one false call stays below 1 - level.
     """
     names = list(statistics)
     pairs = [(first, second) for i, first in enumerate(names) for second in names[i + 1 :]]
-    repetitions = {name: statistics[name](weights) for name in names}
-    ones = np.ones((1, weights.shape[1]))
+    repetitions = {name: statistics[name](resampling.weights) for name in names}
+    ones = np.ones((1, resampling.weights.shape[1]))
     values = {name: float(statistics[name](ones)[0]) for name in names}
     found = []
     for first, second in pairs:
         strict = 1 - (1 - level) / len(pairs)
         with np.errstate(invalid="ignore"):
-            low, high = percentile_interval(repetitions[first] - repetitions[second], strict)
-        interval = Estimate(values[first] - values[second], low, high, strict)
-        found.append(Difference(first, second, interval, weights.shape[1] > 1 and can_be_told_apart(interval)))
+            apart = repetitions[first] - repetitions[second]
+        interval = Estimate(values[first] - values[second], *percentile_interval(apart, resampling.clusters, strict), strict)
+        found.append(Difference(first, second, interval, can_be_told_apart(interval, resampling.clusters)))
     return found
 
 
-def can_be_told_apart(difference: Estimate) -> bool:
-    """Decide whether the interval of a paired difference excludes zero; without an interval the answer is no."""
-    return bool(difference.low > 0 or difference.high < 0)
+def can_be_told_apart(difference: Estimate, clusters: int) -> bool:
+    """Decide whether the data support a difference: its interval excludes zero, and it rests on enough clusters."""
+    return clusters >= clusters_needed(difference.level) and (difference.low > 0 or difference.high < 0)
 
 
 def poisson_interval(events: int, exposure: float, level: float = LEVEL) -> Estimate:

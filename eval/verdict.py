@@ -119,14 +119,14 @@ def _limits(results: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
     """Say what the study cannot know."""
     sentences = []
     if not _fit(results):
-        lame = [
-            f"{labels[str(s['name'])]} {s['training_completion']:.0%}" if s["training_completion"] is not None
-            else f"{labels[str(s['name'])]} did not drive"
-            for s in results["segmenters"]
-        ]  # fmt: skip
+        shares = []
+        for segmenter in results["segmenters"]:
+            share = segmenter["training_finished"]
+            shares.append(f"{labels[str(segmenter['name'])]} {'did not drive' if share is None else f'{share:.0%}'}")
         sentences.append(
             "Driving decides nothing here: a policy that cannot finish the training routes judges nobody, and not every policy "
-            f"completes half of them (route completion in the training town: {', '.join(lame)}). Train the drivers for longer."
+            f"finishes half of them without help (finished in the training town: {', '.join(shares)}). "
+            "Train the drivers for longer."
         )
     if len(results["seeds"]["training"]) < 2:
         sentences.append(

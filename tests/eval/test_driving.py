@@ -27,13 +27,14 @@ def episode(
     ended: str = "goal",
     infractions: Sequence[Infraction] = (),
     held_out: bool = False,
+    rescues: int = 0,
 ) -> Episode:
     town = "Crooked01" if held_out else "Grid01"
     return Episode(
         id=f"{segmenter}/{policy_seed}/{town}/{route}", segmenter=segmenter, policy_seed=policy_seed, suite="s", town=town,
         held_out=held_out, weather="ClearNoon", task="one-turn", route=route, seed=route, traffic={"vehicles": 0, "walkers": 0},
         steps=1000, duration_s=100.0, distance_m=distance_m, route_length_m=500.0, route_completion=completion, ended=ended,
-        infractions=tuple(infractions), mean_speed_mps=5.0, reward_sum=0.0,
+        infractions=tuple(infractions), mean_speed_mps=5.0, reward_sum=0.0, rescues=rescues,
     )  # fmt: skip
 
 
@@ -106,9 +107,20 @@ def test_errors_of_the_simulator_and_repeats_are_left_out() -> None:
 
 
 def test_who_cannot_finish_judges_nobody() -> None:
-    assert driving.fit_to_judge([episode(0), episode(1, completion=0.0)])
-    assert not driving.fit_to_judge([episode(0, completion=0.4), episode(1, completion=0.5)])
+    lost = episode(1, completion=0.9, ended="timeout")
+    assert driving.fit_to_judge([episode(0), lost])
+    assert not driving.fit_to_judge([episode(0), lost, episode(2, ended="blocked")])
     assert not driving.fit_to_judge([])
+
+
+def test_being_carried_to_the_goal_is_not_finishing() -> None:
+    carried = episode(0, rescues=3)
+    assert not driving.finished(carried)
+    assert driving.unaided_completion(carried) == pytest.approx(1 / 4)
+    assert not driving.fit_to_judge([carried, carried])
+    summary = driving.drive_summary([carried, episode(1)])
+    assert (summary.rescues, summary.success.value) == (3, 0.5)
+    assert summary.completion.value == pytest.approx(0.625)
 
 
 def test_paired_comparison_uses_the_journeys_that_all_drove() -> None:

@@ -17,7 +17,7 @@ from roadworthy.runtime.scores import mean_iou
 
 def test_bootstrap_interval_covers_the_mean_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
-    weights = statistics.cluster_weights([str(i) for i in range(40)], resamples=500, seed=1)
+    weights = statistics.cluster_bootstrap([str(i) for i in range(40)], resamples=500, seed=1)
     covered = 0
     for _ in range(200):
         values = rng.exponential(size=40)
@@ -30,16 +30,16 @@ def test_images_of_one_group_count_as_one() -> None:
     rng = np.random.default_rng(0)
     values = np.repeat(rng.normal(size=12), 10)  # ten identical images per episode
     groups = [str(i // 10) for i in range(120)]
-    alone = statistics.estimate(statistics.weighted_mean(values), statistics.cluster_weights([str(i) for i in range(120)]))
-    together = statistics.estimate(statistics.weighted_mean(values), statistics.cluster_weights(groups))
+    alone = statistics.estimate(statistics.weighted_mean(values), statistics.cluster_bootstrap([str(i) for i in range(120)]))
+    together = statistics.estimate(statistics.weighted_mean(values), statistics.cluster_bootstrap(groups))
     assert together.high - together.low > 2.5 * (alone.high - alone.low)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
-    first, again, other = (statistics.cluster_weights(["a", "b", "c", "d"], seed=seed) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
-    assert set(first.sum(axis=1)) == {4.0}
+    first, again, other = (statistics.cluster_bootstrap(["a", "b", "c", "d"], seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.weights, again.weights)
+    assert (first.weights != other.weights).any()
+    assert set(first.weights.sum(axis=1)) == {4.0}
 
 
 def test_confusions_are_resampled_as_whole_images() -> None:
@@ -49,7 +49,7 @@ def test_confusions_are_resampled_as_whole_images() -> None:
 
 
 def test_one_image_has_no_interval() -> None:
-    interval = statistics.estimate(statistics.weighted_mean(np.array([0.4])), statistics.cluster_weights(["a"]))
+    interval = statistics.estimate(statistics.weighted_mean(np.array([0.4])), statistics.cluster_bootstrap(["a"]))
     assert interval.value == pytest.approx(0.4)
     assert math.isnan(interval.low)
     assert interval.to_dict() == {"value": pytest.approx(0.4), "low": None, "high": None, "level": 0.95}
@@ -59,7 +59,7 @@ def test_pairing_tells_apart_what_the_intervals_alone_do_not() -> None:
     rng = np.random.default_rng(0)
     hard = rng.normal(size=60)  # what makes an image hard is the same for both models
     first, second = hard + 0.05 + 0.01 * rng.normal(size=60), hard
-    weights = statistics.cluster_weights([str(i) for i in range(60)])
+    weights = statistics.cluster_bootstrap([str(i) for i in range(60)])
     one, two = (statistics.estimate(statistics.weighted_mean(values), weights) for values in (first, second))
     assert one.low < two.high
     assert two.low < one.high  # the separate intervals overlap
@@ -72,7 +72,7 @@ def test_pairing_tells_apart_what_the_intervals_alone_do_not() -> None:
 
 def test_equal_models_are_seldom_told_apart_even_among_several() -> None:
     rng = np.random.default_rng(0)
-    weights = statistics.cluster_weights([str(i) for i in range(40)], resamples=800)
+    weights = statistics.cluster_bootstrap([str(i) for i in range(40)], resamples=800)
     called = 0
     for _ in range(60):
         models = {name: statistics.weighted_mean(rng.normal(size=40)) for name in "abc"}
@@ -82,7 +82,7 @@ def test_equal_models_are_seldom_told_apart_even_among_several() -> None:
 
 def test_identical_models_cannot_be_told_apart() -> None:
     values = np.random.default_rng(0).normal(size=10)
-    weights = statistics.cluster_weights([str(i) for i in range(10)])
+    weights = statistics.cluster_bootstrap([str(i) for i in range(10)])
     (difference,) = statistics.differences({n: statistics.weighted_mean(values) for n in ("a", "b")}, weights)
     assert not difference.distinguishable
     assert difference.estimate.value == 0
@@ -92,10 +92,31 @@ def test_nested_bootstrap_is_wider_when_policy_seeds_differ() -> None:
     seeds = [str(s) for s in range(4) for _ in range(10)]
     routes = [str(r) for _ in range(4) for r in range(10)]
     values = np.repeat([0.0, 0.3, 0.7, 1.0], 10)  # all the spread is between policy seeds
-    nested = statistics.estimate(statistics.weighted_mean(values), statistics.nested_weights(seeds, routes))
-    naive = statistics.cluster_weights([f"{s}/{r}" for s, r in zip(seeds, routes, strict=True)])
+    nested = statistics.estimate(statistics.weighted_mean(values), statistics.nested_bootstrap(seeds, routes))
+    naive = statistics.cluster_bootstrap([f"{s}/{r}" for s, r in zip(seeds, routes, strict=True)])
     plain = statistics.estimate(statistics.weighted_mean(values), naive)
     assert nested.high - nested.low > 2 * (plain.high - plain.low)
+
+
+@pytest.mark.parametrize("clusters", [6, 8, 12])
+def test_intervals_hold_for_few_clusters_too(clusters: int) -> None:
+    rng = np.random.default_rng(clusters)
+    resampling = statistics.cluster_bootstrap([str(i) for i in range(clusters)], seed=1)
+    covered = 0
+    for _ in range(300):
+        interval = statistics.estimate(statistics.weighted_mean(rng.normal(size=clusters)), resampling)
+        covered += interval.low <= 0 <= interval.high
+    assert covered / 300 >= 0.90
+
+
+def test_too_few_clusters_never_tell_apart() -> None:
+    assert statistics.clusters_needed(0.95) == 6
+    for clusters in (2, 5, 6):
+        resampling = statistics.cluster_bootstrap([str(i) for i in range(clusters)])
+        better, worse = (statistics.weighted_mean(np.full(clusters, value)) for value in (1.0, 0.0))
+        (difference,) = statistics.differences({"better": better, "worse": worse}, resampling)
+        assert difference.estimate.low == 1
+        assert difference.distinguishable == (clusters == 6)
 
 
 @given(events=st.integers(0, 40), exposure=st.floats(0.1, 100))
@@ -115,4 +136,4 @@ def test_impossible_rates_are_refused() -> None:
         statistics.poisson_interval(-1, 2)
     assert math.isnan(statistics.poisson_interval(0, 0).value)
     with pytest.raises(BadInput, match="nothing to resample"):
-        statistics.cluster_weights([])
+        statistics.cluster_bootstrap([])

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from roadworthy.eval.study import PRESETS, StudyFolder, load_study, preset, save_study, segmenter_name, study_data, study_from
+from roadworthy.eval.study import (
+    PRESETS,
+    StudyFolder,
+    load_study,
+    objective_labels,
+    preset,
+    save_study,
+    segmenter_name,
+    study_data,
+    study_from,
+)
 from roadworthy.runtime.errors import BadInput
 
 
@@ -19,11 +29,8 @@ def test_presets_are_valid_and_survive_yaml(name: str, tmp_path: Path) -> None:
 
 
 def test_a_short_study_gets_the_defaults() -> None:
-    study = study_from(
-        {"name": "mine", "train": {"objectives": ["gambling", {"name": "wasserstein", "options": {"a": 1}}]}}, "s"
-    )
-    assert [plan.name for plan in study.train.objectives] == ["gambling", "wasserstein"]
-    assert study.train.objectives[1].options == {"a": 1}
+    study = study_from({"name": "mine", "train": {"objectives": ["gambling", "wasserstein(metric=huber)"]}}, "s")
+    assert study.train.objectives == ("gambling", "wasserstein(metric=huber)")
     assert study.drive == PRESETS["quick"].drive
 
 
@@ -78,6 +85,11 @@ def test_files_that_are_no_studies(tmp_path: Path) -> None:
 def test_names_cannot_leave_the_study_folder(objective: str, tmp_path: Path) -> None:
     model = StudyFolder(tmp_path).model(segmenter_name(objective, 0))
     assert model.resolve().parent == (tmp_path / "models").resolve()
+
+
+def test_objectives_are_named_without_options_where_that_tells_them_apart() -> None:
+    assert objective_labels(["a(x=1)", "b", "c + 0.5*d(y=2, z=3)"]) == ["a", "b", "c + 0.5*d"]
+    assert objective_labels(["a(x=1)", "a(x=2)"]) == ["a(x=1)", "a(x=2)"]
 
 
 def test_unknown_preset() -> None:
