@@ -34,8 +34,15 @@ def reporter(report: Report) -> Progress:
     return lambda text, fraction: report((text, fraction, False))
 
 
-def run_tasks(tasks: Sequence[Task], *, workers: int = 2, attempts: int = 3, progress: Progress | None = None) -> list[Any]:
-    """Run `tasks`, at most `workers` at a time, and return their results in order.
+def run_tasks(
+    tasks: Sequence[Task],
+    *,
+    workers: int = 2,
+    attempts: int = 3,
+    progress: Progress | None = None,
+    on_restart: Callable[[str], None] = lambda _: None,
+) -> list[Any]:
+    """Run `tasks`, at most `workers` at a time, and return their results in order; `on_restart` is told why one is repeated.
 
     The first error (see `supervise`) ends the other tasks at their next report and is raised here.
     """
@@ -58,7 +65,7 @@ def run_tasks(tasks: Sequence[Task], *, workers: int = 2, attempts: int = 3, pro
 
         if cancelled.is_set():
             raise Cancelled(task.name)
-        result = supervise(task.function, *task.arguments, on_report=on_report, attempts=attempts)
+        result = supervise(task.function, *task.arguments, on_report=on_report, on_restart=on_restart, attempts=attempts)
         fractions[index] = 1.0
         return result
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,9 +18,10 @@ import numpy as np
 from roadworthy.agent.camera import CameraFeed, CameraRig, rgb_of, tags_of
 from roadworthy.agent.carla_client import carla
 from roadworthy.agent.lanegraph import RoadOption
+from roadworthy.agent.parallel import Task, run_tasks
 from roadworthy.agent.recording import Recording
 from roadworthy.agent.session import Session
-from roadworthy.agent.supervisor import Report, supervise
+from roadworthy.agent.supervisor import Report
 from roadworthy.agent.traffic import Traffic
 from roadworthy.agent.weather import TRAINING_WEATHERS, get_weather, vary, weather_numbers
 from roadworthy.runtime.errors import BadInput, RoadworthyError
@@ -106,62 +107,74 @@ def plan_episodes(config: RecordConfig) -> list[Episode]:
     ]
 
 
-def record(config: RecordConfig, output: Path, progress: Progress | None = None) -> RecordResult:
+def record(config: RecordConfig, output: Path, progress: Progress | None = None, *, workers: int = 2) -> RecordResult:
     """Record into the folder `output`; a recording of the same configuration that was interrupted goes on.
 
-    Raises `BadInput` for a folder that holds something else, an unknown town or weather, or no CARLA server at
-    `config.carla`; `RoadworthyError` if the simulator keeps dying.
+    `workers` embedded towns drive at a time; a server at `config.carla` is used by one. The frames are the same for any
+    number of them. Raises `BadInput` for a folder that holds something else, an unknown town or weather, or no CARLA server
+    at `config.carla`; `RoadworthyError` if the simulator keeps dying.
     """
     config.check()
     began = time.monotonic()
     recording = Recording.open(output, {key: value for key, value in asdict(config).items() if key != "carla"})
-    episodes = plan_episodes(config)
-    done = set(recording.frames_by_episode())
-    before = recording.frames_by_episode().total()
-    restarts = 0
+    done = recording.frames_by_episode()
+    pending = [episode for episode in plan_episodes(config) if episode.index not in done]
+    workers = workers if config.carla is None else 1
+    restarts: list[str] = []
 
-    def on_report(report: tuple[int, int, bool]) -> bool:
-        episode, frames, finished = report
-        if finished:
-            done.add(episode)
+    def on_progress(text: str, fraction: float) -> None:
         if progress is not None:
-            share = (len(done) + (0 if finished else frames / config.frames)) / len(episodes)
-            progress(f"episode {episode + 1} of {len(episodes)}, frame {frames} of {config.frames}", min(share, 1.0))
-        return finished
-
-    def on_restart(reason: str) -> None:
-        nonlocal restarts
-        restarts += 1
-        if progress is not None:
-            progress(f"starting the simulator again: {reason}", len(done) / len(episodes))
+            progress(text, (len(done) + fraction * len(pending)) / config.episodes)
 
     try:
-        for town in config.towns:
-            if any(episode.town == town and episode.index not in done for episode in episodes):
-                supervise(record_town, config, output, town, on_report=on_report, on_restart=on_restart)
+        run_tasks(_tasks(config, output, pending, workers), workers=workers, progress=on_progress, on_restart=restarts.append)
     except BadInput:
         recording.discard_empty()
         raise
+    recording.sort()
     frames = recording.frames_by_episode().total()
-    return RecordResult(output, frames, frames - before, time.monotonic() - began, restarts)
+    return RecordResult(output, frames, frames - done.total(), time.monotonic() - began, len(restarts))
 
 
-def record_town(report: Report, config: RecordConfig, output: Path, town: str) -> None:
-    """Record the episodes in `town` that `output` does not have yet. Runs in a worker process."""
+def _tasks(config: RecordConfig, output: Path, pending: Sequence[Episode], workers: int) -> list[Task]:
+    """Deal the episodes out to worker processes, each with one town."""
+    towns = sorted({episode.town for episode in pending})
+    shares = max(1, workers // max(len(towns), 1))
+    tasks = []
+    for town in towns:
+        here = [episode for episode in pending if episode.town == town]
+        for share in range(min(shares, len(here))):
+            tasks.append(Task(f"recording in {town}", record_episodes, (config, output, tuple(here[share::shares]))))
+    return tasks
+
+
+def record_episodes(report: Report, config: RecordConfig, output: Path, episodes: Sequence[Episode]) -> None:
+    """Record those of `episodes`, all in one town, that `output` does not have yet. Runs in a worker process."""
     recording = Recording(output)
     done = recording.frames_by_episode()
-    with Session.open(config.carla, map=town, seed=config.seed) as session, ThreadPoolExecutor(1) as writer:
-        pending = [e for e in plan_episodes(config) if e.town == town and e.index not in done]
-        for number, episode in enumerate(pending):
+    finished = sum(episode.index in done for episode in episodes)
+    with Session.open(config.carla, map=episodes[0].town, seed=config.seed) as session, ThreadPoolExecutor(1) as writer:
+        for number, episode in enumerate(e for e in episodes if e.index not in done):
+
+            def on_frames(frames: int, episode: Episode = episode, finished: int = finished) -> None:
+                text = f"episode {episode.index + 1} of {config.episodes}, frame {frames} of {config.frames}"
+                report((text, (finished + frames / config.frames) / len(episodes), False))
+
             if number > 0:
                 session.reload()  # so that an episode is the same whatever was recorded before it
-            lines = _drive(session, config, episode, recording, writer, report)
+            lines = _drive(session, config, episode, recording, writer, on_frames)
             recording.add_episode(lines)
-            report((episode.index, len(lines), True))
+            finished += 1
+            report((f"episode {episode.index + 1} of {config.episodes} done", finished / len(episodes), True))
 
 
 def _drive(
-    session: Session, config: RecordConfig, episode: Episode, recording: Recording, writer: ThreadPoolExecutor, report: Report
+    session: Session,
+    config: RecordConfig,
+    episode: Episode,
+    recording: Recording,
+    writer: ThreadPoolExecutor,
+    on_frames: Callable[[int], None],
 ) -> list[dict[str, Any]]:
     """Drive one episode, save its images, and return its lines."""
     rng = np.random.default_rng(episode.seed)
@@ -181,7 +194,7 @@ def _drive(
         frame = session.tick()
         states[frame] = _state(session, ego, traffic.manager)
         if tick % REPORT_TICKS == 0:
-            report((episode.index, len(saved), False))
+            on_frames(len(saved))
         for images in cameras.arrived():
             frame = images["rgb"].frame
             state = states[frame]

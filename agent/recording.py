@@ -12,6 +12,7 @@ A frame counts only once its line is in `meta.jsonl`. Lines are added for whole 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from PIL import Image
 from roadworthy.runtime.errors import BadInput, RoadworthyError
 from roadworthy.runtime.files import atomic_path, write_text
 
+META = "meta.jsonl"
 JPEG_QUALITY = 95
 PNG_COMPRESSION = 1  # zlib level: five times faster than the default for a tenth more bytes
 
@@ -92,22 +94,27 @@ class Recording:
         """Append the lines of one whole episode, whose images are written."""
         text = "".join(json.dumps(line) + "\n" for line in lines)
         try:
-            with (self.folder / "meta.jsonl").open("a", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
+            with (self.folder / META).open("ab", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # several workers may record into one folder
+                file.write(text.encode())
                 os.fsync(file.fileno())
         except OSError as error:
             raise RoadworthyError(
                 f"{self.folder}: cannot be written ({error.strerror}); free space and run again to go on"
             ) from error
 
+    def sort(self) -> None:
+        """Put the lines in the order of their names, whichever worker was first. Nobody may be adding any more."""
+        lines = sorted(self._lines(), key=lambda line: str(line["name"]))
+        write_text(self.folder / META, "".join(json.dumps(line) + "\n" for line in lines))
+
     def discard_empty(self) -> None:
         """Remove the folder again if no episode was recorded."""
-        if not (self.folder / "meta.jsonl").exists():
+        if not (self.folder / META).exists():
             shutil.rmtree(self.folder)
 
     def _lines(self) -> list[dict[str, Any]]:
-        path = self.folder / "meta.jsonl"
+        path = self.folder / META
         if not path.is_file():
             return []
         lines = []
@@ -125,7 +132,7 @@ class Recording:
         lines = self._lines()
         kept = {line[kind] for line in lines for kind in ("rgb", "semantic")}
         if lines:
-            write_text(self.folder / "meta.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+            self.sort()
         for part in ("rgb", "semantic"):
             for path in (self.folder / part).iterdir():
                 if f"{part}/{path.name}" not in kept:
