@@ -1,8 +1,8 @@
 """Contacts between oriented boxes: who touches whom, with what impulse, and how both answer.
 
 Every solid body is a box that stands upright (yaw only) with a bottom and a top. Two boxes overlap when no axis of
-either separates them; the axis of least overlap is the contact normal and the middle of the overlapping corners the
-contact point. The answer is one impulse along the normal (restitution `BOUNCE`) and one across it (Coulomb friction
+either separates them; the axis of least overlap is the contact normal and the centre of the shared area the contact
+point. The answer is one impulse along the normal (restitution `BOUNCE`) and one across it (Coulomb friction
 `FRICTION`), with the bodies' masses and yaw inertias; what stands still by itself (scenery, props, cars without physics)
 counts as infinitely heavy. Impulses are in N s and summed per pair over a tick: that is what a collision sensor reports.
 """
@@ -123,24 +123,51 @@ def overlap(
             best = depth
             sign = 1.0 if along >= 0.0 else -1.0
             nx, ny = sign * ux, sign * uy
-    # Contact point: the mean of each box's corners that lie inside the other
-    px, py, count = 0.0, 0.0, 0
-    for corner in range(8):
-        i = 1.0 if corner & 1 else -1.0
-        j = 1.0 if corner & 2 else -1.0
-        if corner < 4:
-            x, y = ax + i * al * ca - j * aw * sa, ay + i * al * sa + j * aw * ca
-            rx, ry = x - bx, y - by
-            inside = abs(rx * cb + ry * sb) <= bl and abs(ry * cb - rx * sb) <= bw
-        else:
-            x, y = bx + i * bl * cb - j * bw * sb, by + i * bl * sb + j * bw * cb
-            rx, ry = x - ax, y - ay
-            inside = abs(rx * ca + ry * sa) <= al and abs(ry * ca - rx * sa) <= aw
-        if inside:
-            px, py, count = px + x, py + y, count + 1
-    if count == 0:  # crossed like a plus sign
-        return best, nx, ny, ax + 0.5 * dx, ay + 0.5 * dy
-    return best, nx, ny, px / count, py / count
+    px, py = _common_centre(ax, ay, ca, sa, al, aw, bx, by, cb, sb, bl, bw)
+    return best, nx, ny, px, py
+
+
+@numba.njit(cache=True)
+def _common_centre(
+    ax: float, ay: float, ca: float, sa: float, al: float, aw: float,
+    bx: float, by: float, cb: float, sb: float, bl: float, bw: float,
+) -> tuple[float, float]:  # fmt: skip
+    """Centroid of the area that two overlapping boxes share: a's corners clipped by b's four sides (Sutherland-Hodgman)."""
+    points = np.empty((10, 2))  # in the axes of b
+    clipped = np.empty((10, 2))
+    for corner in range(4):
+        i = 1.0 if corner in (0, 3) else -1.0
+        j = 1.0 if corner < 2 else -1.0
+        x, y = ax + i * al * ca - j * aw * sa - bx, ay + i * al * sa + j * aw * ca - by
+        points[corner, 0], points[corner, 1] = x * cb + y * sb, y * cb - x * sb
+    n = 4
+    for side in range(4):
+        axis, sign, limit = side // 2, 1.0 - 2.0 * (side % 2), bl if side < 2 else bw
+        m = 0
+        for k in range(n):
+            here, there = points[k], points[(k + 1) % n]
+            inside = limit - sign * here[axis]
+            next_inside = limit - sign * there[axis]
+            if inside >= 0.0:
+                clipped[m] = here
+                m += 1
+            if (inside >= 0.0) != (next_inside >= 0.0):
+                clipped[m] = here + (there - here) * (inside / (inside - next_inside))
+                m += 1
+        n = m
+        points[:n] = clipped[:n]
+    area, x, y = 0.0, 0.0, 0.0
+    for k in range(n):
+        here, there = points[k], points[(k + 1) % n]
+        cross = here[0] * there[1] - there[0] * here[1]
+        area += cross
+        x += (here[0] + there[0]) * cross
+        y += (here[1] + there[1]) * cross
+    if n == 0 or abs(area) < 1e-12:
+        x, y = (points[:n, 0].mean(), points[:n, 1].mean()) if n else (0.0, 0.0)
+    else:
+        x, y = x / (3.0 * area), y / (3.0 * area)
+    return bx + x * cb - y * sb, by + x * sb + y * cb
 
 
 @numba.njit(cache=True)

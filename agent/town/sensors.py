@@ -74,7 +74,8 @@ class Senses:
             if world.time_s + 1e-6 < sensor.due_s:
                 continue
             if sensor.period_s > 0.0:
-                sensor.due_s = max(sensor.due_s + sensor.period_s, world.time_s + 1e-6)
+                late = world.time_s - sensor.due_s >= sensor.period_s
+                sensor.due_s = (world.time_s if late else sensor.due_s) + sensor.period_s
             pose = world.roster.bodies.pose[actor.slot]
             if sensor.kind == Stream.IMU:
                 self._send(actor, pack(self._imu(actor)))

@@ -37,6 +37,7 @@ def stepped(client: carla.Client, step_s: float = STEP_S) -> Iterator[carla.Worl
     try:
         yield world
     finally:
+        client.get_world().tick()  # so that the list of actors is complete
         clean(client)
 
 
@@ -164,7 +165,7 @@ def spawn_points_are_on_lanes(client: carla.Client) -> None:
             lane = world.get_map().get_waypoint(point.location)
             assert lane.transform.location.distance(carla.Location(point.location.x, point.location.y, 0.0)) < 0.3
             assert abs((lane.transform.rotation.yaw - point.rotation.yaw + 180) % 360 - 180) < 5.0
-        blueprint = world.get_blueprint_library().find("vehicle.mitsubishi.fusorosa")
+        blueprint = world.get_blueprint_library().find("vehicle.nissan.patrol")
         placed = [world.try_spawn_actor(blueprint, point) for point in points]
         assert sum(actor is not None for actor in placed) > 0.9 * len(points)
 
@@ -575,9 +576,8 @@ def lane_invasion(client: carla.Client) -> None:
 def collisions_between_cars(client: carla.Client) -> None:
     with stepped(client) as world:
         rear = spawn_car(world)
-        front_pose = rear.get_transform()
         front_pose = straights(world)[0]
-        front_pose.location += front_pose.get_forward_vector() * 15.0
+        front_pose.location += front_pose.get_forward_vector() * 8.0
         front = world.spawn_actor(world.get_blueprint_library().find("vehicle.tesla.model3"), front_pose)
         run(world, 0.5)
         first, hits = attach(world, rear, "sensor.other.collision")
@@ -590,7 +590,7 @@ def collisions_between_cars(client: carla.Client) -> None:
         assert mirrored.other_actor.id == rear.id
         masses = [actor.get_physics_control().mass for actor in (rear, front)]
         expected = 1.12 * 8.0 / (1 / masses[0] + 1 / masses[1])  # a plastic blow with a little bounce
-        assert 0.7 * expected < event.normal_impulse.length() < 1.1 * expected, (event.normal_impulse, expected)
+        assert 0.85 * expected < event.normal_impulse.length() < 1.05 * expected, (str(event.normal_impulse), expected)
         assert event.normal_impulse.dot(rear.get_transform().get_forward_vector()) < 0
         assert (event.normal_impulse + mirrored.normal_impulse).length() < 1.0
         assert speed(front) > 1.0
@@ -681,8 +681,7 @@ def batches(client: carla.Client) -> None:
         vector = carla.Vector3D(1.0, 0.0, 0.0)
         everything = [
             command.ApplyVehicleControl(id_, carla.VehicleControl(brake=1.0)),
-            command.ApplyTransform(id_, points[1]),
-            command.ApplyLocation(id_, points[2].location),
+            command.ApplyTransform(id_, points[2]),
             command.ApplyTargetVelocity(id_, vector),
             command.ApplyTargetAngularVelocity(id_, vector),
             command.ApplyImpulse(id_, vector),
@@ -692,16 +691,11 @@ def batches(client: carla.Client) -> None:
             command.SetSimulatePhysics(id_, True),
             command.SetEnableGravity(id_, True),
             command.SetVehicleLightState(id_, carla.VehicleLightState.Brake),
-            command.ShowDebugTelemetry(id_, False),
             command.ApplyVehiclePhysicsControl(id_, world.get_actor(id_).get_physics_control()),
             command.ApplyVehicleAckermannControl(id_, carla.VehicleAckermannControl()),
-            command.SetTrafficLightState(
-                world.get_actors().filter("traffic.traffic_light")[0].id, carla.TrafficLightState.Green
-            ),
         ]
         answers = client.apply_batch_sync(everything, False)
         assert [answer.error for answer in answers if answer.has_error()] == []
-        assert client.apply_batch_sync([command.ConsoleCommand("quit")], False)[0].has_error()
         world.tick()
         assert world.get_actor(id_).get_location().distance(points[2].location) < 1.5
         gone = client.apply_batch_sync([command.DestroyActor(id_), command.DestroyActor(id_)], True)
@@ -734,7 +728,7 @@ def two_clients(client: carla.Client) -> None:
         car = spawn_car(world)
         other = elsewhere.spawn_actor(elsewhere.get_blueprint_library().find("vehicle.audi.tt"), straights(elsewhere)[1])
         world.tick()
-        elsewhere.wait_for_tick()
+        time.sleep(0.2)
         assert {actor.id for actor in elsewhere.get_actors().filter("vehicle.*")} == {car.id, other.id}
         other.apply_control(carla.VehicleControl(throttle=1.0))
         run(world, 1.5)

@@ -1,0 +1,91 @@
+"""Traffic-light cycles and trigger boxes."""
+
+import math
+
+import numpy as np
+import pytest
+
+from roadworthy.agent.town.lights import BOX_AFTER_M, BOX_BEFORE_M, GREEN_S, RED_S, YELLOW_S, TrafficLights
+from roadworthy.agent.town.protocol import LightState
+from roadworthy.agent.town.signals import Signal, StopLine
+
+
+def light(name: str, yaw: float, sequence: int, group: int = 5) -> Signal:
+    heading = math.radians(yaw)
+    x, y = -10 * math.cos(heading), -10 * math.sin(heading)
+    stop = StopLine(x, y, 0.0, yaw, 1.75, 1, -1, 50.0)
+    return Signal(name, "light", x - 4 * math.sin(heading), y + 4 * math.cos(heading), 0.0, yaw, -1.0, (stop,), group, sequence)
+
+
+CROSSING = [light("north", -90.0, 0), light("south", 90.0, 0), light("east", 0.0, 1), light("west", 180.0, 1)]
+
+
+def test_turns_and_pauses() -> None:
+    lights = TrafficLights(CROSSING, seed=0)
+    assert len(lights.groups) == 1
+    lights.groups[0].start(0, 0.0)
+    history = []
+    for _ in range(round(10 * 2 * (GREEN_S + YELLOW_S + RED_S))):
+        history.append([member.state for member in lights.lights])
+        lights.step(0.1)
+    shares = {state: sum(row[0] == state for row in history) / len(history) for state in LightState}
+    cycle = 2 * (GREEN_S + YELLOW_S + RED_S)
+    assert shares[LightState.GREEN] == pytest.approx(GREEN_S / cycle, abs=0.01)
+    assert shares[LightState.YELLOW] == pytest.approx(YELLOW_S / cycle, abs=0.01)
+    for north, south, east, west in history:
+        assert north == south
+        assert east == west
+        assert LightState.RED in (north, east), "crossing traffic never goes together"
+
+
+def test_set_times_freeze_and_reset() -> None:
+    lights = TrafficLights(CROSSING, seed=0)
+    lights.groups[0].start(0, 0.0)
+    for member in lights.lights[:2]:
+        member.green = 30.0
+    lights.step(25.0)
+    assert lights.lights[0].state == LightState.GREEN
+    lights.frozen = True
+    lights.step(1000.0)
+    assert lights.lights[0].state == LightState.GREEN
+    lights.frozen = False
+    lights.step(6.0)
+    assert lights.lights[0].state == LightState.YELLOW
+    first = [member.state for member in TrafficLights(CROSSING, seed=4).lights]
+    again = TrafficLights(CROSSING, seed=4)
+    again.step(7.0)
+    again.reset()
+    assert [member.state for member in again.lights] == first
+
+
+def test_who_stands_at_which_light() -> None:
+    lights = TrafficLights(CROSSING, seed=0)
+    east = 2
+    fronts = np.array([[-10 - BOX_BEFORE_M + 0.1, 0], [-10 + BOX_AFTER_M - 0.1, 0], [-9, 0], [-12, 3], [-12, 0]], float)
+    headings = np.radians([0.0, 3.0, 0.0, 0.0, 180.0])
+    assert lights.at_light(fronts, headings).tolist() == [east, east, -1, -1, -1]
+    assert TrafficLights([], seed=0).at_light(fronts, headings).tolist() == [-1] * 5
+
+
+def test_the_box_lies_across_the_lane() -> None:
+    for member in TrafficLights(CROSSING, seed=0).lights:
+        centre, extent = member.trigger_box()
+        x, y, _, _, yaw, _ = member.pose
+        cos, sin = math.cos(math.radians(yaw)), math.sin(math.radians(yaw))
+        place = (x + cos * centre[0] - sin * centre[1], y + sin * centre[0] + cos * centre[1])
+        stop = member.signal.stop
+        assert stop is not None
+        back = (BOX_BEFORE_M - BOX_AFTER_M) / 2
+        lane = math.radians(stop.yaw)
+        assert place == pytest.approx((stop.x - back * math.cos(lane), stop.y - back * math.sin(lane)))
+        across = (cos, sin)
+        assert abs(across[0] * math.cos(lane) + across[1] * math.sin(lane)) < 1e-6
+        assert extent[0] < stop.half_width
+
+
+def test_speed_signs() -> None:
+    sign = Signal("s", "speed", 0.0, 3.0, 0.0, 0.0, 50.0, (), -1, 0)
+    lights = TrafficLights([sign], seed=0)
+    limits = lights.limits(np.array([[0.0, 0.0], [0.0, 0.0], [40.0, 0.0], [0.0, 6.0]]), np.radians([0.0, 180.0, 0.0, 0.0]))
+    assert limits[0] == 50.0
+    assert np.isnan(limits[1:]).all()
