@@ -22,7 +22,7 @@ from roadworthy.agent.expert import Expert, ExpertStyle, SteeringNoise
 from roadworthy.agent.observation import measurement_vector
 from roadworthy.agent.parallel import Task as Work
 from roadworthy.agent.parallel import reporter, run_tasks
-from roadworthy.agent.routes import Task, make_routes
+from roadworthy.agent.routes import Route, Task, make_routes
 from roadworthy.agent.session import Session
 from roadworthy.agent.supervisor import Report
 from roadworthy.agent.weather import TRAINING_WEATHERS
@@ -40,10 +40,14 @@ LOST_M = 4.0  # [m] beside the route the expert has failed, and the episode ends
 class DemonstrationConfig:
     """What to demonstrate."""
 
-    towns: tuple[str, ...] = ("Grid01",)  # one worker each, in turn
+    towns: tuple[str, ...] = ("Grid01", "Grid02")  # one per worker, in turn
     steps: int = 4000  # kept, in all
     workers: int = 2
-    tasks: tuple[Task, ...] = ("one-turn", "straight", "one-turn", "navigation")  # drawn per episode
+    tasks: tuple[Task, ...] = ("one-turn", "one-turn", "straight")  # drawn per episode
+    max_length_m: float = 160.0  # [m] of a route: many starts and turns
+    routes_per_world: int = 3  # driven in the same traffic and weather
+    start_aside_m: float = 0.6  # [m] a route starts at most this far beside its lane's centre
+    start_turned_deg: float = 8.0  # [degrees] and turned by at most this
     weathers: tuple[str, ...] = TRAINING_WEATHERS
     vehicles: int = 15
     walkers: int = 15
@@ -127,85 +131,86 @@ def demonstrate(config: DemonstrationConfig, folder: Path, progress: Progress | 
 
 def _record_part(report: Report, config: DemonstrationConfig, index: int, parts: int, folder: Path) -> int:
     """Record one worker's share; runs in a worker process."""
-    progress = reporter(report)
-    wanted = config.steps // parts
-    rng = np.random.default_rng([config.seed, index])
-    steps: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32], int, bool]] = []
-    episodes = collisions = 0
-    with Session.open(carla=config.carla, map=config.towns[index % len(config.towns)]) as session:
+    town = config.towns[index % len(config.towns)]
+    part = _Part(config, config.steps // parts, np.random.default_rng([config.seed, index]), reporter(report))
+    with Session.open(carla=config.carla, map=town) as session:
         ego = Ego(session, config.rig)
-        while len(steps) < wanted:
-            task = config.tasks[rng.integers(len(config.tasks))]
-            assignment = Assignment(
-                route=make_routes(ego.lanes, int(rng.integers(2**31)), 1, task)[0],
-                weather=config.weathers[(episodes * parts + index) % len(config.weathers)],
-                vehicles=config.vehicles,
-                walkers=config.walkers,
-                seed=int(rng.integers(2**31)),
-            )
-            collisions += _drive(ego, assignment, config, rng, episodes, steps, wanted, progress)
-            episodes += 1
+        world = index
+        while len(part.steps) < part.wanted:
+            part.drive_world(ego, config.weathers[world % len(config.weathers)])
+            world += parts
         ego.close()
-    _write_part(folder, steps[:wanted], {"episodes": episodes, "collisions": collisions, "town": session_town(config, index)})
-    return len(steps)
+    part.write(folder, town)
+    return len(part.steps)
 
 
-def session_town(config: DemonstrationConfig, index: int) -> str:
-    """Return the town of worker `index`."""
-    return config.towns[index % len(config.towns)]
+class _Part:
+    """One worker's share of the demonstrations, while it grows."""
 
+    def __init__(self, config: DemonstrationConfig, wanted: int, rng: np.random.Generator, progress: Progress) -> None:
+        self.config, self.wanted, self.rng, self.progress = config, wanted, rng, progress
+        self.steps: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32], int, bool]] = []
+        self.episodes = self.collisions = 0
 
-def _drive(
-    ego: Ego,
-    assignment: Assignment,
-    config: DemonstrationConfig,
-    rng: np.random.Generator,
-    episode: int,
-    steps: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32], int, bool]],
-    wanted: int,
-    progress: Progress,
-) -> int:
-    """Drive one episode, append its steps, and return how many collisions it had."""
-    expert = Expert(assignment.route, ego.model, config.style)
-    noise = SteeringNoise(rng, share=config.noise_share, amplitude=config.noise_amplitude)
-    moment = ego.begin(assignment)
-    standing = 0
-    kept_last = False
-    for step in range(MAX_EPISODE_STEPS):
-        action = expert.act(ego.situation(moment))
-        standing = standing + 1 if moment.speed_mps < 0.2 and action[1] == 0.0 else 0
-        kept = standing <= STANDING_KEPT
-        if kept:
-            left_m = max(assignment.route.length_m - moment.along_m, 0.0)
-            measurements = measurement_vector(moment.speed_mps, left_m, 0.0, moment.command)
-            steps.append((moment.frame, measurements, action, episode, kept_last))
-        kept_last = kept
-        if step % 20 == 0:
-            progress(f"{len(steps)} of {wanted} steps", min(len(steps) / wanted, 1.0))
-        steer = float(np.clip(action[0] + noise(), -1.0, 1.0))
-        moment = ego.advance(steer, float(action[1]), float(action[2]))
-        if moment.contacts:  # what led to a crash is not worth repeating
-            del steps[max(0, len(steps) - 30) :]
-            return 1
-        if _over(moment, assignment) or len(steps) >= wanted:
-            break
-    return 0
+    def drive_world(self, ego: Ego, weather: str) -> None:
+        """Drive some routes in one weather and traffic."""
+        config = self.config
+        seed = int(self.rng.integers(2**31))
+        assignment = Assignment(self._route(ego), weather, config.vehicles, config.walkers, seed)
+        self._drive(ego, assignment.route, ego.begin(assignment))
+        for _ in range(config.routes_per_world - 1):
+            if len(self.steps) >= self.wanted:
+                break
+            route = self._route(ego)
+            aside_m, turned_deg = self.rng.uniform(-1.0, 1.0, 2) * (config.start_aside_m, config.start_turned_deg)
+            moment = ego.go_on(route, float(aside_m), float(turned_deg))
+            if moment is not None:
+                self._drive(ego, route, moment)
 
+    def _route(self, ego: Ego) -> Route:
+        task = self.config.tasks[self.rng.integers(len(self.config.tasks))]
+        return make_routes(ego.lanes, int(self.rng.integers(2**31)), 1, task, max_length_m=self.config.max_length_m)[0]
 
-def _over(moment: Moment, assignment: Assignment) -> bool:
-    return moment.along_m >= assignment.route.length_m - GOAL_M or abs(moment.lateral_m) > LOST_M
+    def _drive(self, ego: Ego, route: Route, moment: Moment) -> None:
+        """Drive one route and keep its steps."""
+        expert = Expert(route, ego.model, self.config.style)
+        noise = SteeringNoise(self.rng, share=self.config.noise_share, amplitude=self.config.noise_amplitude)
+        self.episodes += 1
+        standing, kept_last = 0, False
+        for step in range(MAX_EPISODE_STEPS):
+            action = expert.act(ego.situation(moment))
+            standing = standing + 1 if moment.speed_mps < 0.2 and action[1] == 0.0 else 0
+            kept = standing <= STANDING_KEPT
+            if kept:
+                left_m = max(route.length_m - moment.along_m, 0.0)
+                measurements = measurement_vector(moment.speed_mps, left_m, 0.0, moment.command)
+                self.steps.append((moment.frame, measurements, action, self.episodes, kept_last))
+            kept_last = kept
+            if step % 20 == 0:
+                self.progress(f"{len(self.steps)} of {self.wanted} steps", min(len(self.steps) / self.wanted, 1.0))
+            steer = float(np.clip(action[0] + noise(), -1.0, 1.0))
+            moment = ego.advance(steer, float(action[1]), float(action[2]))
+            if moment.contacts:  # what led to a crash is not worth repeating
+                self.collisions += 1
+                while self.steps and self.steps[-1][3] == self.episodes:
+                    self.steps.pop()
+                return
+            arrived = moment.along_m >= route.length_m - GOAL_M
+            if arrived or abs(moment.lateral_m) > LOST_M or len(self.steps) >= self.wanted:
+                return
 
-
-def _write_part(folder: Path, steps: list[Any], facts: dict[str, Any]) -> None:
-    frames, measurements, actions, episode, follows = zip(*steps, strict=True)
-    with atomic_path(folder / "frames.npy") as temporary:
-        np.save(temporary, np.stack(frames))
-    with atomic_path(folder / "steps.npz") as temporary:
-        np.savez(
-            temporary,
-            measurements=np.stack(measurements),
-            actions=np.stack(actions),
-            episode=np.array(episode, np.int64),
-            follows=np.array(follows, bool),
-        )
-    write_text(folder / "part.json", json.dumps({"steps": len(steps), **facts}) + "\n")
+    def write(self, folder: Path, town: str) -> None:
+        """Write the part; `part.json` last, which makes it count."""
+        frames, measurements, actions, episode, follows = zip(*self.steps, strict=True)
+        with atomic_path(folder / "frames.npy") as temporary:
+            np.save(temporary, np.stack(frames))
+        with atomic_path(folder / "steps.npz") as temporary:
+            np.savez(
+                temporary,
+                measurements=np.stack(measurements),
+                actions=np.stack(actions),
+                episode=np.array(episode, np.int64),
+                follows=np.array(follows, bool),
+            )
+        facts = {"steps": len(self.steps), "episodes": self.episodes, "collisions": self.collisions, "town": town}
+        write_text(folder / "part.json", json.dumps(facts) + "\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import queue
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -120,15 +120,14 @@ class Ego:
 
     def begin(self, assignment: Assignment) -> Moment:
         """Set the world up for `assignment`, put the car on its start and return the first moment."""
-        session, route = self.session, assignment.route
+        session = self.session
         if self._traffic is not None:
             self._traffic.destroy()
             self._traffic = None
         rng = np.random.default_rng(assignment.seed)
         session.world.set_weather(vary(get_weather(assignment.weather), rng))
         session.world.reset_all_traffic_lights()
-        self._assignment, self._corridor = assignment, Corridor(session.map, route)
-        self._stops = self._stops_on(route)
+        self._take(assignment)
         self._place(0.0)
         session.tick()
         self._traffic = Traffic(
@@ -136,9 +135,18 @@ class Ego:
             vehicles=assignment.vehicles,
             walkers=assignment.walkers,
             seed=assignment.seed,
-            clear=route.start.location,
+            clear=assignment.route.start.location,
         )
         self._extents = {actor.id: (actor.bounding_box.extent.x, actor.bounding_box.extent.y) for actor in self._road_users()}
+        return self._settle()
+
+    def go_on(self, route: Route, aside_m: float = 0.0, turned_deg: float = 0.0) -> Moment | None:
+        """Start another route in the same world, `aside_m` to the right of it and turned; None if its start is taken."""
+        assert self._assignment is not None, "begin() comes first"
+        if any(route.start.location.distance(actor.get_location()) < CLEAR_M for actor in self._road_users()):
+            return None
+        self._take(replace(self._assignment, route=route))
+        self._place(0.0, aside_m, turned_deg)
         return self._settle()
 
     def advance(self, steer: float, throttle: float, brake: float) -> Moment:
@@ -190,9 +198,15 @@ class Ego:
     def _road_users(self) -> Sequence[carla.Actor]:
         return [] if self._traffic is None else [*self._traffic.vehicles, *self._traffic.walkers]
 
-    def _place(self, along_m: float) -> None:
+    def _take(self, assignment: Assignment) -> None:
+        self._assignment, self._corridor = assignment, Corridor(self.session.map, assignment.route)
+        self._stops = self._stops_on(assignment.route)
+
+    def _place(self, along_m: float, aside_m: float = 0.0, turned_deg: float = 0.0) -> None:
         place = self._route.transform_at(along_m)
+        place.location += aside_m * place.get_right_vector()
         place.location.z += DROP_M
+        place.rotation.yaw += turned_deg
         self.car.set_transform(place)
         self.car.set_target_velocity(carla.Vector3D())
         self.car.set_target_angular_velocity(carla.Vector3D())

@@ -36,7 +36,8 @@ class CloneConfig:
     learning_rate: float = 7e-4  # the paper's for the policy; falls linearly to 0
     weight_decay: float = 1e-4
     turn_share: float = 0.45  # of each batch are frames where the expert steers or a junction's command holds
-    stop_share: float = 0.15  # of each batch are frames where the expert brakes or stands
+    stop_share: float = 0.12  # of each batch are frames where the expert brakes or stands
+    start_share: float = 0.08  # of each batch are frames where the expert drives off
     speed_noise_mps: float = 0.4  # [m/s] added to the measured speed
     validation_share: float = 0.1  # of the demonstrations' episodes
     seed: int = 0
@@ -129,12 +130,15 @@ def imitation_loss(predicted: Tensor, expert: Tensor) -> Tensor:
 
 
 def _sampling(demonstrations: Demonstrations, train: npt.NDArray[np.int64], config: CloneConfig) -> npt.NDArray[np.float64]:
-    """Return the probability of each training frame: curves and stops are rare, and all that can go wrong."""
+    """Return the probability of each training frame: curves, stops and starts are rare, and all that can go wrong."""
     actions, measurements = demonstrations.actions[train], demonstrations.measurements[train]
     stopping = actions[:, 2] > 0.05
-    turning = ~stopping & ((np.abs(actions[:, 0]) > 0.04) | (measurements[:, 3:5].sum(1) > 0))
+    starting = ~stopping & (measurements[:, 0] < 1.5)
+    rest = ~(stopping | starting)
+    turning = rest & ((np.abs(actions[:, 0]) > 0.04) | (measurements[:, 3:5].sum(1) > 0))
     weights = np.zeros(len(train))
-    shares = ((turning, config.turn_share), (stopping, config.stop_share), (~(turning | stopping), 1.0))
+    groups = (starting, stopping, turning, rest & ~turning)
+    shares = zip(groups, (config.start_share, config.stop_share, config.turn_share, 1.0), strict=True)
     left = 1.0
     for group, share in shares:
         share = min(share, left)
