@@ -11,6 +11,7 @@ import ctypes
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -39,8 +40,13 @@ def main(arguments: list[str]) -> int:
     try:
         run = getattr(importlib.import_module(module), function)
         result = run(Path(root), job["config"], progress)
-        seconds = round(time.monotonic() - started + float(job.get("earlier_s", 0)), 2)
-        marker = {"job": job["name"], "fingerprint": job["fingerprint"], "seconds": seconds, "result": result}
+        marker = {
+            "job": job["name"],
+            "fingerprint": job["fingerprint"],
+            "seconds": round(time.monotonic() - started, 2),
+            "cpu_s": round(_cpu_seconds(), 2),
+            "result": result,
+        }
         write_text(Path(job["marker"]), json.dumps(marker, indent=1, allow_nan=False))
     except KeyboardInterrupt:
         return 130
@@ -53,6 +59,12 @@ def main(arguments: list[str]) -> int:
         _send(channel, {"error": f"{type(error).__name__}: {error}", "exit_code": 1})
         return 3
     return 0
+
+
+def _cpu_seconds() -> float:
+    """Return the processor time of this process and of its children that have ended [s]."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _private_stdout() -> IO[str]:

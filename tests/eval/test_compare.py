@@ -1,0 +1,219 @@
+"""From a recording to the page with the real stages, as small as they go; the drives are made by hand (no simulator here)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from roadworthy.agent.episodes import append_episode
+from roadworthy.eval import stages
+from roadworthy.eval.compare import check_names, compare, repeat_command
+from roadworthy.eval.evaluate import evaluate
+from roadworthy.eval.image_scores import ImageScores, compare_scores
+from roadworthy.eval.plan import make_jobs
+from roadworthy.eval.report import write_report
+from roadworthy.eval.results import collect, entrants
+from roadworthy.eval.runner import fingerprints
+from roadworthy.eval.schedule import Job, order
+from roadworthy.eval.study import PRESETS, RecordingPlan, StudyConfig, StudyFolder
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.scores import confusion
+
+from .conftest import episodes
+
+QUICK = PRESETS["quick"]
+TINY = replace(
+    QUICK,
+    name="tiny",
+    height=64,
+    width=128,
+    train=replace(QUICK.train, objectives=("cross-entropy", "wasserstein"), pretrain_steps=20, finetune_steps=2, batch_size=2),
+    latency=replace(QUICK.latency, rounds=10, warmup=1),
+)
+
+
+def write_recording(folder: Path, seed: int, drives: int = 3, frames: int = 3) -> None:
+    """Write frames of coloured stripes with CARLA's tags, in the layout of a recording."""
+    rng = np.random.default_rng(seed)
+    (folder / "rgb").mkdir(parents=True)
+    (folder / "semantic").mkdir()
+    lines = []
+    for i in range(drives * frames):
+        tags = (
+            np.repeat(rng.choice([1, 2, 3, 9, 11, 12, 14, 0], 8), 8)[:, None].repeat(128, axis=1).astype(np.uint8)
+        )  # [64, 128]
+        tags[20:40, 30 + i : 50 + i] = 14
+        frame = np.stack([tags * 9, 200 - tags * 9, tags * 5], axis=-1) + rng.integers(0, 50, (64, 128, 3))
+        Image.fromarray(frame.astype(np.uint8)).save(folder / "rgb" / f"{i:04d}.png")
+        Image.fromarray(tags).save(folder / "semantic" / f"{i:04d}.png")
+        lines.append(json.dumps({"name": f"{i:04d}", "episode": i // frames}))
+    (folder / "meta.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def quiet(_text: str, _fraction: float) -> None:
+    """Take progress and say nothing."""
+
+
+def run_stage(folder: StudyFolder, job: Job) -> dict[str, Any]:
+    """Run one job in this process and return its marker."""
+    config = json.loads(json.dumps(job.config))  # as a worker gets it
+    return {"seconds": 1.0, "result": getattr(stages, job.stage)(folder.root, config, quiet)}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]]:
+    """Run every stage of a tiny study but those that need a simulator."""
+    folder = StudyFolder(tmp_path_factory.mktemp("study"))
+    for split, seed in (("train", 0), ("test", 1)):
+        write_recording(folder.recording(split), seed)
+    first, second = entrants(TINY)
+    jobs = [job for job in order(make_jobs(TINY, folder)).jobs if second.name not in job.name]
+    markers: dict[str, Mapping[str, Any]] = {}
+    for stage in ("train", "export"):
+        markers |= {job.name: run_stage(folder, job) for job in jobs if job.stage == stage}
+    # Exporting is slow: the second segmenter is a copy of the first.
+    for path in (folder.model, folder.encoder):
+        shutil.copy(path(first.name), path(second.name))
+    markers[f"export-{second.name}"] = markers[f"export-{first.name}"]
+    for job in make_jobs(TINY, folder):
+        if job.stage in ("evaluate", "latency", "sketch"):
+            markers[job.name] = run_stage(folder, job)
+    rng = np.random.default_rng(0)
+    for entrant in entrants(TINY):
+        for episode in episodes(entrant.name, 1.2, rng):
+            append_episode(folder.episodes(entrant.name, 0, episode.town), episode)
+    return folder, TINY, markers
+
+
+def test_figures_and_page_come_from_the_files(study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]]) -> None:
+    folder, plan, markers = study
+    results = collect(folder, plan, markers, "roadworthy compare 'the command'")
+    assert [segmenter["label"] for segmenter in results["segmenters"]] == ["cross-entropy", "wasserstein"]
+    assert [segmenter["in_sample_severity"] for segmenter in results["segmenters"]] == [False, True]
+    assert results["data"]["test_images"] == 9
+    assert results["data"]["test_clusters"] == 3
+    for segmenter in results["segmenters"]:
+        assert segmenter["export"]["parity"]["agreement"] >= 0.999
+        assert segmenter["drive"]["training"]["episodes"] == 4
+        assert segmenter["updates"] == 22
+        total = sum(map(sum, segmenter["severity_contributions"]))
+        assert total == pytest.approx(segmenter["metrics"]["expected_severity"]["value"])
+    assert not any(pair["distinguishable"] for pair in results["comparisons"]["miou"])  # one model twice
+    assert results["towns"]["Crooked01"]["held_out"]
+    assert len(results["towns"]["Grid01"]["routes"]) == 4
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "roadworthy compare &#39;the command&#39;" in page
+    assert page.count("data:image/png;base64,") == stages.EXAMPLES * 3  # truth and two predictions
+
+
+def test_an_evaluation_says_what_scores_of_each_image_add_up_to(
+    study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]],
+) -> None:
+    folder, plan, _ = study
+    result = json.loads(folder.evaluation(entrants(plan)[0].name).read_text(encoding="utf-8"))
+    scores = ImageScores.from_dict(result["per_image"], len(result["classes"]))
+    assert scores.confusions.sum(axis=0).tolist() == result["confusion"]
+    assert scores.confusions.sum() == 9 * 64 * 128 - _void_pixels(folder)
+    kept = result["examples"][0]
+    labels = np.asarray(Image.open(folder.frames(entrants(plan)[0].name) / f"{kept['index']:05d}.png"))
+    truth = np.asarray(Image.open(folder.recording("test") / "semantic" / f"{kept['name']}.png")).astype(np.int64) - 1
+    truth[truth < 0] = 255
+    assert confusion(labels, truth, len(result["classes"])).tolist() == scores.confusions[kept["index"]].tolist()
+
+
+def _void_pixels(folder: StudyFolder) -> int:
+    return sum(int((np.asarray(Image.open(path)) == 0).sum()) for path in (folder.recording("test") / "semantic").glob("*.png"))
+
+
+def test_models_are_compared_on_the_same_images_only(
+    study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]],
+) -> None:
+    folder, plan, _ = study
+    first, second = (json.loads(folder.evaluation(entrant.name).read_text(encoding="utf-8")) for entrant in entrants(plan))
+    assert compare_scores({"a": first, "b": first})["miou"][0].estimate.value == 0
+    second["per_image"]["names"][0] = "another"
+    with pytest.raises(BadInput, match="other images"):
+        compare_scores({"a": first, "b": second})
+
+
+def test_a_model_of_another_taxonomy_is_refused(
+    study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]], tmp_path: Path
+) -> None:
+    folder, plan, _ = study
+    for part in ("val", "valannot"):
+        (tmp_path / "camvid" / part).mkdir(parents=True)
+        Image.fromarray(np.zeros((64, 128) if part == "valannot" else (64, 128, 3), np.uint8)).save(
+            tmp_path / "camvid" / part / "a.png"
+        )
+    output = tmp_path / "out.json"
+    with pytest.raises(BadInput, match=r"predicts the classes of 'town'.* labelled in 'camvid'"):
+        evaluate(folder.model(entrants(plan)[0].name), f"camvid:{tmp_path / 'camvid'}", output, split="val")
+    assert not output.exists()
+    with pytest.raises(BadInput, match="outputs latent"):
+        evaluate(folder.encoder(entrants(plan)[0].name), f"recording:{folder.recording('test')}", output)
+
+
+def test_the_quick_study_has_a_plan_that_can_be_ordered(tmp_path: Path) -> None:
+    jobs = make_jobs(QUICK, StudyFolder(tmp_path))
+    plan = order(jobs)
+    names = [job.name for job in plan.jobs]
+    assert len([name for name in names if name.startswith("drive-")]) == 3 * len(QUICK.drive.test_towns)
+    outputs = [output for job in jobs for output in job.outputs]
+    assert len(set(outputs)) == len(outputs)  # no two jobs write one file
+    assert all(not Path(output).is_absolute() for output in outputs)
+
+
+def test_what_a_change_runs_again(tmp_path: Path) -> None:
+    def prints(study: StudyConfig) -> dict[str, str]:
+        return fingerprints(make_jobs(study, StudyFolder(tmp_path)), "1")
+
+    before = prints(QUICK)
+    more_routes = prints(replace(QUICK, drive=replace(QUICK.drive, straight_routes=5)))
+    changed = {name for name in before if before[name] != more_routes[name]}
+    assert {name.split("-")[0] for name in changed} == {"drive", "sketch"}
+    other_test = prints(replace(QUICK, test_data=replace(QUICK.test_data, seed=9)))
+    assert {name.split("-")[0] for name in before if before[name] != other_test[name]} == {"record", "evaluate"}
+    other_words = prints(replace(QUICK, title="Another title"))
+    assert other_words == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": replace(QUICK.train, objectives=("gambling", "magic"))}, "unknown objective 'magic'"),
+        ({"train": replace(QUICK.train, model="resnet")}, "unknown model 'resnet'"),
+        ({"test_data": RecordingPlan(("Atlantis",), 2, 2)}, "no town 'Atlantis'"),
+        ({"drive": replace(QUICK.drive, straight_routes=-1)}, "straight_routes is -1"),
+    ],
+)
+def test_impossible_studies_are_refused_before_anything_is_written(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        compare(replace(QUICK, **change), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_the_folder_must_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "study"
+    path.touch()
+    with pytest.raises(BadInput, match="is a file"):
+        compare(QUICK, path)
+
+
+def test_a_server_of_ones_own_may_have_any_town() -> None:
+    check_names(replace(QUICK, carla="127.0.0.1:2000", test_data=RecordingPlan(("Town02",), 2, 2)))
+
+
+def test_the_command_repeats_the_study() -> None:
+    folder = StudyFolder(Path("studies/quick"))
+    assert repeat_command(QUICK, folder) == "roadworthy compare --preset quick --output studies/quick"
+    assert repeat_command(TINY, folder) == "roadworthy compare studies/quick/study.yaml --output studies/quick"
