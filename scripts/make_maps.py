@@ -301,8 +301,8 @@ def place_signals(root: ET.Element, plan: Plan) -> None:
         for crossing in child(road, "objects").findall("object"):
             # netconvert centres the crossing on the end of the road; it lies beyond it, in the junction.
             outline = child(crossing, "outline")
-            for corner in outline.findall("cornerLocal"):
-                corner.set("u", f"{float(corner.get('u', '0')) - 2.0:.4f}")
+            for point in outline.findall("cornerLocal"):
+                point.set("u", f"{float(point.get('u', '0')) - 2.0:.4f}")
             ring_end = ET.SubElement(outline, "cornerLocal", child(outline, "cornerLocal").attrib)
             ring_end.set("id", "4")  # CARLA's get_crosswalks tells rings apart by their repeated first corner
     next_id = 1000
@@ -333,7 +333,9 @@ def place_signals(root: ET.Element, plan: Plan) -> None:
                 continue
             add_signal(road, next_id, kind, name, side, lanes, at_end=1.0)
             if kind == "1000001":
-                controller = ET.Element("controller", name=f"ctrl{next_id + 5000}", id=str(next_id + 5000), sequence=str(sequence))
+                controller = ET.Element(
+                    "controller", name=f"ctrl{next_id + 5000}", id=str(next_id + 5000), sequence=str(sequence)
+                )
                 ET.SubElement(controller, "control", signalId=str(next_id), type="")
                 root.insert(list(root).index(root.findall("road")[-1]) + 1, controller)
                 ET.SubElement(junction, "controller", id=str(next_id + 5000), type="0", sequence=str(sequence))
@@ -345,7 +347,9 @@ def place_signals(root: ET.Element, plan: Plan) -> None:
             next_id += 1
             limit = round(street.speed * 3.6)
             lanes = {side * k for k in range(1, street.lanes + 1)}
-            add_signal(road, next_id, "274", f"Speed_{limit}", side, lanes, at_end=float(road.get("length", "0")) - 16, value=limit)
+            add_signal(
+                road, next_id, "274", f"Speed_{limit}", side, lanes, at_end=float(road.get("length", "0")) - 16, value=limit
+            )
 
 
 def add_signal(

@@ -63,7 +63,9 @@ def _wheels(builder: MeshBuilder, tag: Tag, length: float, width: float, radius:
             for share, colour in ((1.0, _RUBBER), (0.62, (0.5, 0.5, 0.52))):
                 rim = np.arange(9) * 2 * math.pi / 9
                 y = side * (width / 2 + 0.006 + 0.004 * (share < 1))
-                points = np.stack([axle * length + radius * share * np.cos(rim), 0 * rim + y, radius + radius * share * np.sin(rim)], 1)
+                points = np.stack(
+                    [axle * length + radius * share * np.cos(rim), 0 * rim + y, radius + radius * share * np.sin(rim)], 1
+                )
                 fan = [[0, i, i + 1] for i in range(1, 8)]
                 builder.add(points, fan, (0.0, float(side), 0.0), np.zeros((9, 2)), _paint(tag, colour))
 
@@ -79,12 +81,32 @@ def _lights(builder: MeshBuilder, tag: Tag, length: float, width: float, z: floa
             blinker = LEFT_BLINKER if side < 0 else RIGHT_BLINKER
             _plate(builder, _paint(tag, (0.85, 0.45, 0.08), OWN, blinker), x, y, z - half_h - 0.05, half_w * 0.8, 0.035, end)
         _plate(builder, _paint(tag, (0.88, 0.88, 0.80)), x, 0.0, z - 0.2, 0.26, 0.06, end)
-    _plate(builder, _paint(tag, (0.8, 0.8, 0.8), OWN, REVERSE_LAMP), -length / 2 - 0.008, width / 2 - size[0] - 0.16, z, 0.06, half_h, -1)
+    _plate(
+        builder,
+        _paint(tag, (0.8, 0.8, 0.8), OWN, REVERSE_LAMP),
+        -length / 2 - 0.008,
+        width / 2 - size[0] - 0.16,
+        z,
+        0.06,
+        half_h,
+        -1,
+    )
 
 
 def _plate(builder: MeshBuilder, paint: Paint, x: float, y: float, z: float, half_w: float, half_h: float, end: int) -> None:
-    corners = [[x, y - half_w, z - half_h], [x, y + half_w, z - half_h], [x, y + half_w, z + half_h], [x, y - half_w, z + half_h]]
+    corners = [
+        [x, y - half_w, z - half_h],
+        [x, y + half_w, z - half_h],
+        [x, y + half_w, z + half_h],
+        [x, y - half_w, z + half_h],
+    ]
     builder.quad(corners, (float(end), 0.0, 0.0), paint)
+
+
+def _seam(builder: MeshBuilder, paint: Paint, x: float, y: float, low: float, high: float) -> None:
+    """A door's upright gap on the side of a car."""
+    corners = [[x, y, low], [x + 0.02, y, low], [x + 0.02, y, high], [x, y, high]]
+    builder.quad(corners, (0.0, 1.0 if y > 0 else -1.0, 0.0), paint)
 
 
 def _car(builder: MeshBuilder, length: float, width: float, height: float) -> None:
@@ -97,17 +119,17 @@ def _car(builder: MeshBuilder, length: float, width: float, height: float) -> No
     builder.box((-long - 0.004, -wide + 0.02, sill), (long + 0.004, wide - 0.02, sill + 0.12), dark)
     # The cabin sits behind the middle; its glass leans, its roof is painted, and pillars divide the side windows.
     front, back = 0.24 * length, -0.43 * length
-    cabin = {"taper": (0.66, 0.80), "shift": -0.02 * length}
-    builder.box((back, -wide * 0.92, belt), (front, wide * 0.92, height), glass, top=body, taper=(0.66, 0.80), shift=cabin["shift"])
+    lean = -0.02 * length
+    builder.box((back, -wide * 0.92, belt), (front, wide * 0.92, height), glass, top=body, taper=(0.66, 0.80), shift=lean)
     middle = (front + back) / 2
-    builder.box((middle - 0.05, -wide * 0.925, belt), (middle + 0.05, wide * 0.925, height - 0.02), body, taper=(1.0, 0.80), shift=-0.01)
+    builder.box(
+        (middle - 0.05, -wide * 0.925, belt), (middle + 0.05, wide * 0.925, height - 0.02), body, taper=(1.0, 0.80), shift=-0.01
+    )
     for side in (-1, 1):
         y = side * (wide + 0.07)
         builder.box((front - 0.28, y - 0.08, belt - 0.02), (front - 0.13, y + 0.08, belt + 0.13), body, floor=True)
-        for x in (-0.02, 0.24):  # door seams
-            seam = [[x * length, side * (wide + 0.003), sill + 0.05], [x * length + 0.02, side * (wide + 0.003), sill + 0.05],
-                    [x * length + 0.02, side * (wide + 0.003), 0.42 * height], [x * length, side * (wide + 0.003), 0.42 * height]]  # fmt: skip
-            builder.quad(seam, (0.0, float(side), 0.0), dark)
+        for x in (-0.02 * length, 0.24 * length):
+            _seam(builder, dark, x, side * (wide + 0.003), sill + 0.05, 0.42 * height)
     _wheels(builder, Tag.CAR, length, width, min(0.34, 0.24 * height), (-0.30, 0.31))
     _lights(builder, Tag.CAR, length, width, 0.40 * height, (0.36, 0.14))
 
@@ -122,11 +144,17 @@ def _van(builder: MeshBuilder, length: float, width: float, height: float, tag: 
     for side in (-1, 1):
         for x0, x1 in ((0.10, 0.30), (-0.16, 0.05), (-0.42, -0.21)):
             y0, y1 = side * (wide + 0.004), side * (wide * 0.945 + 0.004)
-            points = [[x0 * length, y0, belt + 0.04], [x1 * length, y0, belt + 0.04], [x1 * length, y1, 0.88 * height], [x0 * length, y1, 0.88 * height]]
+            points = [
+                [x0 * length, y0, belt + 0.04],
+                [x1 * length, y0, belt + 0.04],
+                [x1 * length, y1, 0.88 * height],
+                [x0 * length, y1, 0.88 * height],
+            ]
             builder.quad(points, (0.0, float(side), 0.1), glass)
     rise = 0.06 * (long + 0.36 * length) / 2
-    points = [[0.365 * length, -wide * 0.9, belt + 0.05], [0.365 * length, wide * 0.9, belt + 0.05],
-              [0.35 * length - rise, wide * 0.84, 0.92 * height], [0.35 * length - rise, -wide * 0.84, 0.92 * height]]  # fmt: skip
+    low, high = 0.365 * length, 0.35 * length - rise
+    points = [[low, -wide * 0.9, belt + 0.05], [low, wide * 0.9, belt + 0.05]]
+    points += [[high, wide * 0.84, 0.92 * height], [high, -wide * 0.84, 0.92 * height]]
     builder.quad(points, (1.0, 0.0, 0.2), glass)
     _plate(builder, glass, -long - 0.004, 0.0, 0.7 * height, wide * 0.7, 0.14 * height, -1)
     _wheels(builder, tag, length, width, min(0.38, 0.2 * height), (-0.31, 0.32))
@@ -140,15 +168,27 @@ def _truck(builder: MeshBuilder, length: float, width: float, height: float) -> 
     long, wide = length / 2, width / 2
     nose = long - min(2.1, 0.28 * length)
     builder.box((-long, -wide * 0.7, 0.5), (long - 0.2, wide * 0.7, 0.85), dark, floor=True)
-    builder.box((-long, -wide, 0.85), (nose - 0.15, wide, height), Paint(Layer.METAL, tag, (1, 1, 1), SECOND), floor=True, repeat=0.4)
+    builder.box(
+        (-long, -wide, 0.85), (nose - 0.15, wide, height), Paint(Layer.METAL, tag, (1, 1, 1), SECOND), floor=True, repeat=0.4
+    )
     builder.box((nose, -wide * 0.97, 0.45), (long, wide * 0.97, 0.8 * height), cab, taper=(0.9, 0.95), shift=-0.05, floor=True)
     builder.box((-long + 0.1, -wide - 0.01, 0.55), (nose - 0.3, wide + 0.01, 0.8), load.tinted((0.4, 0.4, 0.4)))
     x = long - 0.07
-    points = [[x, -wide * 0.85, 0.46 * height], [x, wide * 0.85, 0.46 * height], [x - 0.08, wide * 0.82, 0.72 * height], [x - 0.08, -wide * 0.82, 0.72 * height]]
+    points = [
+        [x, -wide * 0.85, 0.46 * height],
+        [x, wide * 0.85, 0.46 * height],
+        [x - 0.08, wide * 0.82, 0.72 * height],
+        [x - 0.08, -wide * 0.82, 0.72 * height],
+    ]
     builder.quad(points, (1.0, 0.0, 0.1), glass)
     for side in (-1, 1):
         y = side * (wide * 0.965)
-        points = [[nose + 0.5, y, 0.47 * height], [long - 0.35, y, 0.47 * height], [long - 0.4, y, 0.7 * height], [nose + 0.5, y, 0.7 * height]]
+        points = [
+            [nose + 0.5, y, 0.47 * height],
+            [long - 0.35, y, 0.47 * height],
+            [long - 0.4, y, 0.7 * height],
+            [nose + 0.5, y, 0.7 * height],
+        ]
         builder.quad(points, (0.0, float(side), 0.0), glass)
     _wheels(builder, tag, length, width, 0.48, (-0.34, -0.20, 0.36) if length > 7 else (-0.30, 0.33))
     _lights(builder, tag, length, width, 0.75, (0.3, 0.2))
@@ -167,7 +207,9 @@ def _bus(builder: MeshBuilder, length: float, width: float, height: float) -> No
             x0 = -long + 0.3 + k * (length - 0.5) / windows
             x1 = x0 + (length - 0.5) / windows - 0.16
             y = side * (wide + 0.006)
-            builder.quad([[x0, y, low], [x1, y, low], [x1, y * 0.99, high], [x0, y * 0.99, high]], (0.0, float(side), 0.0), glass)
+            builder.quad(
+                [[x0, y, low], [x1, y, low], [x1, y * 0.99, high], [x0, y * 0.99, high]], (0.0, float(side), 0.0), glass
+            )
     _plate(builder, glass, long + 0.006, 0.0, 0.62 * height, wide * 0.9, 0.2 * height, 1)
     _plate(builder, glass, -long - 0.006, 0.0, 0.66 * height, wide * 0.8, 0.14 * height, -1)
     _wheels(builder, tag, length, width, 0.48, (-0.28, 0.33))
@@ -182,7 +224,9 @@ def _two_wheeler(builder: MeshBuilder, length: float, width: float, height: floa
     base = length / 2 - radius
     for x in (-base, base):
         builder.cylinder(radius, -thick, thick, rubber, Pose(x, 0.0, radius), sides=10, axis="y")
-        builder.cylinder(radius * 0.55, -thick - 0.01, thick + 0.01, _paint(tag, (0.5, 0.5, 0.5)), Pose(x, 0.0, radius), sides=8, axis="y")
+        builder.cylinder(
+            radius * 0.55, -thick - 0.01, thick + 0.01, _paint(tag, (0.5, 0.5, 0.5)), Pose(x, 0.0, radius), sides=8, axis="y"
+        )
     seat = 0.80 if motor else 0.92
     if motor:
         builder.box((-0.55, -0.16, 0.35), (0.5, 0.16, 0.68), frame.tinted((0.35, 0.35, 0.36)), floor=True)
@@ -209,7 +253,9 @@ def _rider(builder: MeshBuilder, seat: float, top: float, handle: float, motor: 
     tag = Tag.RIDER
     shirt, trousers, skin = _paint(tag, which=SECOND), _paint(tag, (0.22, 0.24, 0.30)), _paint(tag, _SKIN)
     hip, shoulder = (-0.22, seat), (0.02, top - 0.32)
-    builder.cylinder(0.15, hip[1], shoulder[1] + 0.08, shirt, Pose(hip[0], 0.0), sides=7, end_radius=0.19, lean=shoulder[0] - hip[0])
+    builder.cylinder(
+        0.15, hip[1], shoulder[1] + 0.08, shirt, Pose(hip[0], 0.0), sides=7, end_radius=0.19, lean=shoulder[0] - hip[0]
+    )
     head = Pose(shoulder[0] + 0.06, 0.0, top - 0.14)
     builder.blob((0.13, 0.12, 0.15), _paint(tag, which=FIRST) if motor else skin, head, detail=1)
     for side in (-1, 1):
@@ -218,7 +264,9 @@ def _rider(builder: MeshBuilder, seat: float, top: float, handle: float, motor: 
         knee = (0.2, seat - 0.12 + turn * 0.6)
         for (x0, z0), (x1, z1) in ((hip, knee), (knee, foot)):
             builder.cylinder(0.075, z1, z0, trousers, Pose(x1, side * 0.13), sides=5, lean=x0 - x1, caps=False)
-        builder.cylinder(0.05, 1.02, shoulder[1], shirt, Pose(handle - 0.03, side * 0.24), sides=5, lean=shoulder[0] - handle, caps=False)
+        builder.cylinder(
+            0.05, 1.02, shoulder[1], shirt, Pose(handle - 0.03, side * 0.24), sides=5, lean=shoulder[0] - handle, caps=False
+        )
 
 
 def _person(builder: MeshBuilder, height: float, phase: int) -> None:
@@ -230,12 +278,28 @@ def _person(builder: MeshBuilder, height: float, phase: int) -> None:
     builder.cylinder(0.17 * scale, 0.84 * scale, 1.46 * scale, shirt, sides=8, end_radius=0.21 * scale)
     builder.cylinder(0.06 * scale, 1.45 * scale, 1.55 * scale, skin, sides=5, caps=False)
     builder.blob((0.105 * scale, 0.095 * scale, 0.13 * scale), skin, Pose(0.01, 0.0, 1.65 * scale), detail=1)
-    builder.blob((0.112 * scale, 0.105 * scale, 0.10 * scale), _paint(tag, (0.16, 0.11, 0.08)), Pose(-0.02, 0.0, 1.70 * scale), detail=0)
+    builder.blob(
+        (0.112 * scale, 0.105 * scale, 0.10 * scale), _paint(tag, (0.16, 0.11, 0.08)), Pose(-0.02, 0.0, 1.70 * scale), detail=0
+    )
     for side in (-1, 1):
         stride = 0.30 * swing * side * scale
-        builder.cylinder(0.07 * scale, 0.06, 0.88 * scale, trousers, Pose(stride, side * 0.09 * scale), sides=5, lean=-stride, end_radius=0.095 * scale, caps=False)
+        builder.cylinder(
+            0.07 * scale,
+            0.06,
+            0.88 * scale,
+            trousers,
+            Pose(stride, side * 0.09 * scale),
+            sides=5,
+            lean=-stride,
+            end_radius=0.095 * scale,
+            caps=False,
+        )
         foot = stride
-        builder.box((foot - 0.08, side * 0.09 * scale - 0.05, 0.0), (foot + 0.17, side * 0.09 * scale + 0.05, 0.09), _paint(tag, (0.1, 0.09, 0.08)))
+        builder.box(
+            (foot - 0.08, side * 0.09 * scale - 0.05, 0.0),
+            (foot + 0.17, side * 0.09 * scale + 0.05, 0.09),
+            _paint(tag, (0.1, 0.09, 0.08)),
+        )
         reach = -0.24 * swing * side * scale
         arm = Pose(reach, side * 0.26 * scale)
         builder.cylinder(0.045 * scale, 0.82 * scale, 1.43 * scale, shirt, arm, sides=5, lean=-reach, caps=False)

@@ -66,7 +66,9 @@ def draw_building(
     if storeys <= 3 and rng.random() < style.pitched:
         rise = float(rng.uniform(1.8, 3.4))
         ridge = 0.02 if rng.random() < 0.5 else 0.35  # gable-like or hipped
-        builder.box((-a - 0.4, -b - 0.4, height), (a + 0.4, b + 0.4, height + rise), tile, pose, taper=(1 - ridge, 0.04), floor=True)
+        builder.box(
+            (-a - 0.4, -b - 0.4, height), (a + 0.4, b + 0.4, height + rise), tile, pose, taper=(1 - ridge, 0.04), floor=True
+        )
         if rng.random() < 0.6:
             x = float(rng.uniform(-0.6, 0.6)) * a
             brick = plain.tinted((0.45, 0.28, 0.22))
@@ -87,4 +89,6 @@ def draw_building(
     if storeys >= 3 and rng.random() < 0.4:
         for floor in range(1, storeys):
             z = floor * STOREY
-            builder.box((door_x - 1.4, -b - 1.0, z - 0.15), (door_x + 1.4, -b, z + 0.9), plinth.tinted(colour * 0.8), pose, floor=True)
+            builder.box(
+                (door_x - 1.4, -b - 1.0, z - 0.15), (door_x + 1.4, -b, z + 0.9), plinth.tinted(colour * 0.8), pose, floor=True
+            )

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry import Polygon, box
+from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
 
@@ -60,7 +60,15 @@ def add_ground(builder: MeshBuilder, roads: RoadNetwork, rng: np.random.Generato
     slabs = Paint((Layer.SLABS, Layer.CONCRETE)[int(rng.random() < 0.5)], Tag.SIDEWALKS, _hue(rng, 0.03))
     pale = Tint(rng, 0.08, 20.0)
     for piece in cut(roads.sidewalk, road_tile):
-        _flat(builder, piece, roads.heights, KERB_HEIGHT, slabs.tinted(np.array(slabs.colour) * rng.uniform(0.92, 1.08)), 0.2, pale)
+        _flat(
+            builder,
+            piece,
+            roads.heights,
+            KERB_HEIGHT,
+            slabs.tinted(np.array(slabs.colour) * rng.uniform(0.92, 1.08)),
+            0.2,
+            pale,
+        )
     _kerbs(builder, roads, Paint(Layer.CONCRETE, Tag.SIDEWALKS, (shade := float(rng.uniform(0.85, 1.3)), shade, shade * 0.97)))
     grass = (Paint(Layer.GRASS, Tag.TERRAIN), Paint(Layer.MEADOW, Tag.TERRAIN))
     green = Tint(rng, 0.22, 60.0)
@@ -139,7 +147,6 @@ def _stroke(builder: MeshBuilder, marking: Marking, heights: HeightField, rng: n
     builder.add(np.column_stack([xy, z]), faces, (0, 0, 1), xy * 0.3 + rng.uniform(0, 1, 2), paint)
 
 
-def paved_area(roads: RoadNetwork) -> Polygon:
+def paved_area(roads: RoadNetwork) -> BaseGeometry:
     """Asphalt and sidewalks together."""
-    area: Polygon = shapely.union_all([roads.drivable, roads.sidewalk])
-    return area
+    return shapely.union_all([roads.drivable, roads.sidewalk])

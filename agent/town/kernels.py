@@ -1,8 +1,8 @@
 """The rasteriser's first half, compiled by numba: which triangle each pixel sees. `raster.py` drives it.
 
 Screen y runs down. A triangle that faces the camera has a positive area there (UE axes are left-handed, and so are the camera's
-right, up, forward). The visibility buffer holds, per pixel, 1 / depth and the number of the nearest triangle; colours are worked
-out once per pixel afterwards (`shading.py`). No fast-math: the same input gives the same bytes.
+right, up, forward). The visibility buffer holds, per pixel, 1 / depth and the number of the nearest triangle; colours are
+worked out once per pixel afterwards (`shading.py`). No fast-math: the same input gives the same bytes.
 """
 
 import math
@@ -45,10 +45,10 @@ def _fill(x0, y0, w0, x1, y1, w1, x2, y2, w2, width, height, depth, ids, number)
     high_y = max(y0, max(y1, y2))
     if high_x < 0.5 or high_y < 0.5 or low_x > width - 0.5 or low_y > height - 0.5:
         return
-    first_x = int(math.ceil(max(low_x, 0.5) - 0.5))
-    last_x = int(math.floor(min(high_x, width - 0.5) - 0.5))
-    first_y = int(math.ceil(max(low_y, 0.5) - 0.5))
-    last_y = int(math.floor(min(high_y, height - 0.5) - 0.5))
+    first_x = math.ceil(max(low_x, 0.5) - 0.5)
+    last_x = math.floor(min(high_x, width - 0.5) - 0.5)
+    first_y = math.ceil(max(low_y, 0.5) - 0.5)
+    last_y = math.floor(min(high_y, height - 0.5) - 0.5)
     if first_x > last_x or first_y > last_y:
         return
     # Where each edge crosses a row, worked out from its upper end: two triangles that share an edge agree to the bit.
@@ -81,8 +81,8 @@ def _fill(x0, y0, w0, x1, y1, w1, x2, y2, w2, width, height, depth, ids, number)
             low = max(low, cross)
         if low > high:
             continue
-        start = int(math.ceil(low - 0.5))
-        end = int(math.floor(high - 0.5))
+        start = math.ceil(low - 0.5)
+        end = math.floor(high - 0.5)
         z = z0 + (start + 0.5 - x0) * z_x + (y - y0) * z_y
         for ix in range(start, end + 1):
             here = F(z)

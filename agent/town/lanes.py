@@ -8,6 +8,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
+from shapely.geometry.base import BaseGeometry
 
 from roadworthy.agent.town.opendrive import LaneSpan
 
@@ -30,7 +31,7 @@ class LaneShape:
     right_mark: tuple[str, str, float]
 
     @property
-    def polygon(self) -> Polygon:
+    def polygon(self) -> BaseGeometry:
         """The lane's outline (made valid)."""
         ring = np.concatenate([self.left[:, :2], self.right[::-1, :2]])
         polygon = Polygon(ring)
@@ -73,13 +74,13 @@ def _sample(carla_map: Any, span: LaneSpan) -> LaneShape | None:
     table = np.array(rows, np.float64)
     if span.lane > 0:  # carla.Map turns left lanes into their driving direction; walk along it too
         table = table[::-1]
-    centre, yaw, width = table[:, :3], table[:, 3], table[:, 4]
+    centre, heading, width = table[:, :3], table[:, 3], table[:, 4]
     if width.max() < 0.05:
         return None
-    sideways = np.stack([-np.sin(yaw), np.cos(yaw), np.zeros_like(yaw)], 1) * (width / 2)[:, None]
+    sideways = np.stack([-np.sin(heading), np.cos(heading), np.zeros_like(heading)], 1) * (width / 2)[:, None]
     middle = waypoints[len(waypoints) // 2]
     return LaneShape(
-        span, centre, centre - sideways, centre + sideways, width, yaw,
+        span, centre, centre - sideways, centre + sideways, width, heading,
         _mark(middle.left_lane_marking), _mark(middle.right_lane_marking),
     )  # fmt: skip
 

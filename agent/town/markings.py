@@ -120,7 +120,7 @@ def stop_markings(signals: tuple[Signal, ...]) -> list[Marking]:
 
 def zebra(crossing: Polygon) -> list[Marking]:
     """White bars along the traffic's direction over a crossing, which runs along the longer side of its rectangle."""
-    ring = np.array(shapely.minimum_rotated_rectangle(crossing).exterior.coords)[:4]
+    ring = shapely.get_coordinates(shapely.minimum_rotated_rectangle(crossing))[:4]
     sides = np.roll(ring, -1, axis=0) - ring
     lengths = np.linalg.norm(sides, axis=1)
     first = 0 if lengths[0] >= lengths[1] else 1

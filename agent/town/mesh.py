@@ -47,7 +47,7 @@ class Paint:
     instance: int = 0
     lamp: int = UNLIT
 
-    def tinted(self, colour: Sequence[float]) -> "Paint":
+    def tinted(self, colour: Sequence[float] | Floats) -> "Paint":
         """The same surface in another colour."""
         return Paint(self.layer, self.tag, (float(colour[0]), float(colour[1]), float(colour[2])), self.instance, self.lamp)
 
@@ -85,7 +85,9 @@ class MeshBuilder:
     )
     _count: int = 0
 
-    def add(self, points: ArrayLike, faces: ArrayLike, normals: ArrayLike, uv: ArrayLike, paint: Paint, tint: ArrayLike = 1.0) -> None:
+    def add(
+        self, points: ArrayLike, faces: ArrayLike, normals: ArrayLike, uv: ArrayLike, paint: Paint, tint: ArrayLike = 1.0
+    ) -> None:
         """World points [n, 3], faces [m, 3], normals [n, 3] or [3], uv [n, 2]; `tint` scales the paint's colour per vertex."""
         p = np.asarray(points, np.float64)
         f = np.asarray(faces, np.int32).reshape(-1, 3).copy()
@@ -95,10 +97,22 @@ class MeshBuilder:
         f[away] = f[away][:, ::-1]
         colour = np.asarray(paint.colour) * np.broadcast_to(np.asarray(tint, np.float64), p.shape)
         facts = np.broadcast_to(np.array([paint.layer, paint.tag, paint.instance, paint.lamp], np.int32), (len(f), 4))
-        self._parts.append((p, n, np.asarray(uv, np.float64).reshape(-1, 2), colour, f + self._count, facts, np.full(len(f), self.detail, np.uint8)))
+        self._parts.append(
+            (
+                p,
+                n,
+                np.asarray(uv, np.float64).reshape(-1, 2),
+                colour,
+                f + self._count,
+                facts,
+                np.full(len(f), self.detail, np.uint8),
+            )
+        )
         self._count += len(p)
 
-    def quad(self, points: ArrayLike, normal: ArrayLike, paint: Paint, uv: ArrayLike = ((0, 0), (1, 0), (1, 1), (0, 1))) -> None:
+    def quad(
+        self, points: ArrayLike, normal: ArrayLike, paint: Paint, uv: ArrayLike = ((0, 0), (1, 0), (1, 1), (0, 1))
+    ) -> None:
         """A flat four-sided face, corners in order round it."""
         self.add(points, ((0, 1, 2), (0, 2, 3)), normal, uv, paint)
 
@@ -107,7 +121,10 @@ class MeshBuilder:
         taper: tuple[float, float] = (1.0, 1.0), top: Paint | None = None, floor: bool = False, shift: float = 0.0,
         walls: bool = True,
     ) -> None:  # fmt: skip
-        """A box between two local corners. `taper` shrinks its top in x and y, `shift` moves the top in x; `repeat` is textures per metre."""
+        """A box between two local corners.
+
+        `taper` shrinks its top in x and y, `shift` moves the top in x; `repeat` is texture repeats per metre.
+        """
         (x0, y0, z0), (x1, y1, z1) = low, high
         cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
         base = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
@@ -134,8 +151,8 @@ class MeshBuilder:
             self.quad(at.place(bottom3), (0, 0, -1), paint, flat_uv)
 
     def cylinder(
-        self, radius: float, z0: float, z1: float, paint: Paint, at: Pose = HERE, *, sides: int = 6, end_radius: float | None = None,
-        axis: str = "z", caps: bool = True, lean: float = 0.0,
+        self, radius: float, z0: float, z1: float, paint: Paint, at: Pose = HERE, *, sides: int = 6,
+        end_radius: float | None = None, axis: str = "z", caps: bool = True, lean: float = 0.0,
     ) -> None:  # fmt: skip
         """A cylinder or cone along local z (or y, lying), from `z0` to `z1`; `lean` moves its far end in x."""
         angles = np.arange(sides) * 2 * math.pi / sides
@@ -167,7 +184,9 @@ class MeshBuilder:
         uv = np.stack([0.5 + 0.5 * np.cos(angles), 0.5 + 0.5 * np.sin(angles)], 1)
         self.add(at.place(points), fan, at.turn(np.array([[-1.0, 0, 0]]))[0], uv, paint)
 
-    def blob(self, radii: Sequence[float], paint: Paint, at: Pose, rng: np.random.Generator | None = None, detail: int = 1) -> None:
+    def blob(
+        self, radii: Sequence[float], paint: Paint, at: Pose, rng: np.random.Generator | None = None, detail: int = 1
+    ) -> None:
         """An uneven ball (a tree's crown, a head)."""
         unit, faces = icosphere(detail)
         bumps = 1.0 if rng is None else 1 + rng.uniform(-0.2, 0.2, (len(unit), 1))
@@ -175,7 +194,9 @@ class MeshBuilder:
         tint = 0.78 + 0.22 * unit[:, 2:3] if rng is not None else 1.0
         self.add(at.place(unit * bumps * np.asarray(radii)), faces, at.turn(unit), unit[:, [0, 2]] * 1.2, paint, tint)
 
-    def flat(self, shape: BaseGeometry, heights: Floats | float, paint: Paint, repeat: float, tint: Floats | None = None) -> None:
+    def flat(
+        self, shape: BaseGeometry, heights: Floats | float, paint: Paint, repeat: float, tint: Floats | None = None
+    ) -> None:
         """A flat polygon (triangulated). `heights` and `tint` may be functions' values per vertex; see `triangles`."""
         corners = triangles(shape)
         if len(corners) == 0:
@@ -189,7 +210,9 @@ class MeshBuilder:
         """Everything added so far."""
         if not self._parts:
             raise ValueError("an empty mesh: add a shape first")
-        points, normals, uv, colours, faces, facts, detail = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+        points, normals, uv, colours, faces, facts, detail = (
+            np.concatenate(column) for column in zip(*self._parts, strict=True)
+        )
         return Mesh(
             points.astype(np.float32), normals.astype(np.float32), uv.astype(np.float32), colours.astype(np.float32),
             faces.astype(np.int32), facts.astype(np.int32), detail.astype(np.uint8),
@@ -220,8 +243,7 @@ def tiles(shape: BaseGeometry, size: float) -> list[Polygon]:
     inside = shapely.contains_properly(shape, cells)
     cut = shapely.intersection(shape, cells[~inside])
     pieces = shapely.get_parts(shapely.get_parts(cut))
-    kept = [piece for piece in [*cells[inside], *pieces] if piece.geom_type == "Polygon" and piece.area > 1e-3]
-    return kept
+    return [piece for piece in [*cells[inside], *pieces] if piece.geom_type == "Polygon" and piece.area > 1e-3]
 
 
 @cache

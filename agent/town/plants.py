@@ -27,7 +27,9 @@ def add_tree(builder: MeshBuilder, placement: Placement, x: float, y: float, z: 
         builder.cylinder(trunk, -0.2, 1.4, bark, pose, sides=5, caps=False)
         top = height + crown * 2.2
         for low, share in ((0.9, 0.55), (0.9 + 0.32 * top, 0.42), (0.9 + 0.6 * top, 0.26)):
-            builder.cylinder(crown * share * 1.6, low, min(low + 0.48 * top, top + 1), needles, pose, sides=7, end_radius=0.02, caps=False)
+            builder.cylinder(
+                crown * share * 1.6, low, min(low + 0.48 * top, top + 1), needles, pose, sides=7, end_radius=0.02, caps=False
+            )
         return True
     builder.cylinder(trunk * 1.2, -0.2, height + 0.7, bark, pose, sides=4, end_radius=trunk * 0.7, caps=False)
     radii = (crown, crown, crown * float(rng.uniform(0.8, 1.25)))

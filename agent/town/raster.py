@@ -164,8 +164,8 @@ class Renderer:
         depth.fill(0.0)
         ids.fill(-1)
         kernels.draw_tiles(
-            self._vertices, self._faces, self._spans, self._boxes, planes, matrix, eye, np.float32(_DETAIL_RANGE), np.float32(FAR),
-            self._points, width, height, depth, ids,
+            self._vertices, self._faces, self._spans, self._boxes, planes, matrix, eye, np.float32(_DETAIL_RANGE),
+            np.float32(FAR), self._points, width, height, depth, ids,
         )  # fmt: skip
         kernels.project(self._vertices, self._vertex_count, self._last_vertex, matrix, self._points)
         kernels.draw(self._points, self._faces, self._face_count, last_face, np.float32(FAR), width, height, depth, ids)
@@ -177,8 +177,9 @@ class Renderer:
         )  # fmt: skip
         shading.shade(
             ids, depth, self._vertices, self._normals, self._uv, self._colours, self._faces, self._surface, levels,
-            self._window_cells, int(Layer.FACADE), eye, axes, np.float32(half_x), np.float32(half_y), vector, self._texels, self._level_offsets,
-            self._level_sizes, self._shadow, np.float32(drift[0]), np.float32(drift[1]), self._origin[0], self._origin[1],
+            self._window_cells, int(Layer.FACADE), eye, axes, np.float32(half_x), np.float32(half_y), vector, self._texels,
+            self._level_offsets, self._level_sizes, self._shadow, np.float32(drift[0]), np.float32(drift[1]),
+            self._origin[0], self._origin[1],
             np.float32(self._cell), self._lamp_map, np.float32(_LAMP_CELL), beams, self._clouds, self._noise, noise_offset,
             out.bgra, out.tags, out.instance, out.depth,
         )  # fmt: skip
@@ -216,8 +217,9 @@ class Renderer:
         pool = self._pool
         while True:
             last_vertex, last_face = kernels.place(
-                table, planes, pool.spans, pool.vertices, pool.normals, pool.uv, pool.colours, pool.faces, pool.surface, pool.tint,
-                self._vertices, self._normals, self._uv, self._colours, self._faces, self._surface, self._vertex_count,
+                table, planes, pool.spans, pool.vertices, pool.normals, pool.uv, pool.colours, pool.faces, pool.surface,
+                pool.tint, self._vertices, self._normals, self._uv, self._colours, self._faces, self._surface,
+                self._vertex_count,
                 self._face_count, placed,
             )  # fmt: skip
             if last_vertex >= 0:
@@ -306,7 +308,7 @@ def _view(
     e = eye.astype(np.float64)
     rows = np.stack([r / half_x, u / half_y, f])
     matrix = np.column_stack([rows, -rows @ e])
-    planes = []
+    planes: list[NDArray[np.float64]] = []
     for row in (0, 1):
         for sign in (1.0, -1.0):
             plane = matrix[2] + sign * matrix[row]
@@ -324,10 +326,11 @@ def _padded(planes: NDArray[np.float32], margin: float = 12.0) -> NDArray[np.flo
 @lru_cache(maxsize=1)
 def _mip_levels() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """All textures and their halved copies as one list of texels [T, 4], with each level's offset and size."""
-    levels = [make_textures().astype(np.float32)]
+    levels: list[NDArray[np.float32]] = [make_textures().astype(np.float32)]
     while levels[-1].shape[1] > 1:
         t = levels[-1]
-        levels.append((t[:, ::2, ::2] + t[:, 1::2, ::2] + t[:, ::2, 1::2] + t[:, 1::2, 1::2]) / 4)
+        halved = t[:, ::2, ::2] + t[:, 1::2, ::2] + t[:, ::2, 1::2] + t[:, 1::2, 1::2]
+        levels.append((halved / 4).astype(np.float32))
     sizes = np.array([t.shape[1] for t in levels], np.int64)
     if sizes[0] != SIZE:
         raise AssertionError(f"textures of {sizes[0]} px, expected {SIZE}")

@@ -1,7 +1,7 @@
 """The road network: drivable surface, sidewalks, crossings, paint, signals and spawn points of any OpenDRIVE map. UE axes."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import carla
@@ -15,13 +15,15 @@ from roadworthy.agent.town import opendrive
 from roadworthy.agent.town.lanes import LaneShape, sample_lanes
 from roadworthy.agent.town.markings import Marking, lane_markings, stop_markings, zebra
 from roadworthy.agent.town.signals import BEFORE_END, Signal, read_signals
-from roadworthy.agent.town.surfaces import HeightField, Surface, SurfaceGrid, polygons_of
+from roadworthy.agent.town.surfaces import Ground, HeightField, Surface, SurfaceGrid, polygons_of
 
-ASPHALT = frozenset(
-    "driving bidirectional shoulder stop entry exit onRamp offRamp connectingRamp biking parking restricted bus taxi HOV".split()
-)
+ASPHALT = frozenset({
+    "driving", "bidirectional", "shoulder", "stop", "entry", "exit", "onRamp", "offRamp", "connectingRamp", "biking", "parking",
+    "restricted", "bus", "taxi", "HOV",
+})  # fmt: skip
 _GAP = 0.03  # [m] lanes are grown by it so that neighbours touch
 _JUNCTION_CLOSE = 4.0  # [m] gaps between turning lanes up to twice this are asphalt
+_LARGEST_JUNCTION = 3000.0  # [m2] holes in anything larger (a motorway loop) stay open
 _BAND = 2.4  # [m] sidewalk beside every road of a map without sidewalk lanes
 _BEFORE_CROSSING = 4.4  # [m] from a stop line to the lane's end where a crossing has to find room between
 MARGIN = 90.0  # [m] of terrain around the outermost road
@@ -68,13 +70,15 @@ class RoadNetwork:
         x0, y0, x1, y1 = unary_union([drivable, sidewalk]).bounds
         bounds = (x0 - MARGIN, y0 - MARGIN, x1 + MARGIN, y1 + MARGIN)
         heights = HeightField(np.concatenate([shape.centre for shape in lanes]), bounds)
+        grid = SurfaceGrid(drivable, sidewalk, bounds, heights)
         crosswalks = _crosswalks(carla_map, drivable)
-        signals = tuple(read_signals(carla_map, drive, BEFORE_END if crosswalks else _BEFORE_CROSSING))
+        found = read_signals(carla_map, drive, BEFORE_END if crosswalks else _BEFORE_CROSSING)
+        signals = tuple(_beside_road(signal, grid) for signal in found)
         crosswalks = crosswalks or _crossings_at_lights(signals, drivable)
         markings = [*lane_markings(lanes), *stop_markings(signals), *(m for c in crosswalks for m in zebra(c))]
         return cls(
             name, carla_map, lanes, drivable, sidewalk, tuple(crosswalks), tuple(markings), signals, junctions, bounds,
-            heights, SurfaceGrid(drivable, sidewalk, bounds, heights),
+            heights, grid,
         )  # fmt: skip
 
     def surface_at(self, x: float, y: float) -> Surface:
@@ -82,7 +86,10 @@ class RoadNetwork:
         return self.grid.at(x, y)
 
     def spawn_points(self, spacing: float = 25.0) -> list[tuple[float, float, float, float]]:
-        """(x, y, z, yaw) on the centre of driving lanes outside junctions, `spacing` metres apart; z is 0.5 m over the road, yaw in degrees."""
+        """(x, y, z, yaw [deg]) on the centre of driving lanes outside junctions, about `spacing` metres apart.
+
+        z is 0.5 m over the road, as CARLA's are: a vehicle spawned there settles.
+        """
         points = []
         for shape in self.lanes:
             if shape.span.kind != "driving" or shape.span.junction >= 0 or shape.length < 16:
@@ -98,15 +105,16 @@ class RoadNetwork:
 
 
 def _junction_surfaces(lanes: tuple[LaneShape, ...]) -> dict[int, BaseGeometry]:
-    members: dict[int, list[Polygon]] = {}
-    for shape in lanes:
-        if shape.span.junction >= 0 and shape.span.kind in ASPHALT:
-            members.setdefault(shape.span.junction, []).append(shape.polygon.buffer(_GAP))
-    closed = {}
+    members: dict[int, list[BaseGeometry]] = {}
+    for lane in lanes:
+        if lane.span.junction >= 0 and lane.span.kind in ASPHALT:
+            members.setdefault(lane.span.junction, []).append(lane.polygon.buffer(_GAP))
+    closed: dict[int, BaseGeometry] = {}
     for junction, parts in sorted(members.items()):
-        shape = unary_union(parts)
-        filled = shape.buffer(_JUNCTION_CLOSE, quad_segs=4).buffer(-_JUNCTION_CLOSE, quad_segs=4)
-        closed[junction] = unary_union([shape, *(Polygon(p.exterior) for p in polygons_of(filled) if p.area < 3000)])
+        plain = unary_union(parts)
+        filled = plain.buffer(_JUNCTION_CLOSE, quad_segs=4).buffer(-_JUNCTION_CLOSE, quad_segs=4)
+        solid: list[BaseGeometry] = [Polygon(p.exterior) for p in polygons_of(filled) if p.area < _LARGEST_JUNCTION]
+        closed[junction] = unary_union([plain, *solid])
     return closed
 
 
@@ -153,6 +161,17 @@ def _crosswalks(carla_map: Any, drivable: BaseGeometry) -> list[Polygon]:
     return found
 
 
+def _beside_road(signal: Signal, grid: SurfaceGrid) -> Signal:
+    """A signal that the map puts on the asphalt, moved to the right until it stands beside it (up to 4 m)."""
+    yaw = math.radians(signal.yaw)
+    for step in range(21):
+        x, y = signal.x - math.sin(yaw) * 0.2 * step, signal.y + math.cos(yaw) * 0.2 * step
+        around = ((x + 0.3 * math.cos(a), y + 0.3 * math.sin(a)) for a in (0.0, 1.57, 3.14, 4.71))
+        if all(grid.ground(*point) != Ground.ROAD for point in around):
+            return replace(signal, x=x, y=y)
+    return signal
+
+
 def _crossings_at_lights(signals: tuple[Signal, ...], drivable: BaseGeometry) -> list[Polygon]:
     """For maps that have no crossings: one across the whole street in front of every light's stop line."""
     found: dict[int, Polygon] = {}
@@ -162,7 +181,9 @@ def _crossings_at_lights(signals: tuple[Signal, ...], drivable: BaseGeometry) ->
         yaw = math.radians(signal.stop.yaw)
         forward, right = np.array([math.cos(yaw), math.sin(yaw)]), np.array([-math.sin(yaw), math.cos(yaw)])
         foot = np.array([signal.stop.x, signal.stop.y]) + forward * 0.9
-        strip = Polygon([foot - right * 14, foot + right * 14, foot + right * 14 + forward * 3, foot - right * 14 + forward * 3])
+        strip = Polygon(
+            [foot - right * 14, foot + right * 14, foot + right * 14 + forward * 3, foot - right * 14 + forward * 3]
+        )
         middle = Point(*(foot + forward * 1.5))
         for piece in polygons_of(drivable.intersection(strip)):
             if piece.contains(middle) and all(piece.intersection(other).area < 2 for other in found.values()):

@@ -131,9 +131,7 @@ def _plots(
                 add_bush(builder, spot.x, spot.y, spot.z, rng)
 
 
-def _drive(
-    builder: MeshBuilder, placement: Placement, roads: RoadNetwork, front: Pose, rng: np.random.Generator
-) -> None:
+def _drive(builder: MeshBuilder, placement: Placement, roads: RoadNetwork, front: Pose, rng: np.random.Generator) -> None:
     """A gravel pad behind the walk with a parked car on it."""
     turned = float(rng.choice([math.pi / 2, -math.pi / 2, 0.0]))
     spot = _shifted(front, 0.0, 3.2 if turned else 1.9, roads)

@@ -13,9 +13,9 @@ from roadworthy.agent.town.kernels import OPTIONS
 F = np.float32
 # Entries of the light vector (float32 [LIGHT_SIZE]).
 (
-    SUN_X, SUN_Y, SUN_Z, SUN_R, SUN_G, SUN_B, AMBIENT_R, AMBIENT_G, AMBIENT_B, FOG_R, FOG_G, FOG_B, ZENITH_R, ZENITH_G, ZENITH_B,
-    FOG_DENSITY, FOG_START, WET, PUDDLES, NIGHT, EXPOSURE_R, EXPOSURE_G, EXPOSURE_B, NOISE, CLOUDS, CLOUD_X, CLOUD_Y, GLOW,
-    LIGHT_SIZE,
+    SUN_X, SUN_Y, SUN_Z, SUN_R, SUN_G, SUN_B, AMBIENT_R, AMBIENT_G, AMBIENT_B, FOG_R, FOG_G, FOG_B, ZENITH_R, ZENITH_G,
+    ZENITH_B, FOG_DENSITY, FOG_START, WET, PUDDLES, NIGHT, EXPOSURE_R, EXPOSURE_G, EXPOSURE_B, NOISE, CLOUDS, CLOUD_X, CLOUD_Y,
+    GLOW, LIGHT_SIZE,
 ) = range(29)  # fmt: skip
 NOISE_TABLE = 1 << 16
 CLOUD_SIZE = 256
@@ -152,8 +152,8 @@ def _headlamps(px, py, pz, n0, n1, n2, headlamps):  # type: ignore[no-untyped-de
 
 @njit(**OPTIONS)
 def shade(  # type: ignore[no-untyped-def]
-    ids, depth, vertices, normals, uv, colours, faces, surface, lamp_levels, window_cells, first_facade, eye, axes, half_x, half_y,
-    light, texels, level_offsets, level_sizes, shadow, drift_x, drift_y, origin_x, origin_y, cell,
+    ids, depth, vertices, normals, uv, colours, faces, surface, lamp_levels, window_cells, first_facade, eye, axes, half_x,
+    half_y, light, texels, level_offsets, level_sizes, shadow, drift_x, drift_y, origin_x, origin_y, cell,
     lamp_map, lamp_cell, headlamps, clouds, noise, noise_offset, bgra, tags, instances, metres,
 ):  # fmt: skip
     """Colour, tag, instance and depth of every pixel from the visibility buffer."""

@@ -1,7 +1,8 @@
 """The sun's shadow map, compiled by numba.
 
-The map lies on the ground: a point (x, y, z) throws its shadow on (x - drift_x z, y - drift_y z) at level 0, and each cell keeps
-the highest z that falls on it. So its resolution is the same at noon and at dusk, and only what is higher shades what is lower.
+The map lies on the ground: a point (x, y, z) throws its shadow on (x - drift_x z, y - drift_y z) at level 0, and each cell
+keeps the highest z that falls on it. So its resolution is the same at noon and at dusk, and only what
+is higher shades what is lower.
 """
 
 import math
@@ -43,10 +44,10 @@ def cast_shadows(vertices, faces, first, last, drift_x, drift_y, origin_x, origi
             continue
         if min(xa, min(xb, xc)) > F(columns) or min(ya, min(yb, yc)) > F(rows):
             continue
-        x0 = max(0, int(math.ceil(min(xa, min(xb, xc)) - F(0.5))))
-        x1 = min(columns - 1, int(math.floor(max(xa, max(xb, xc)) - F(0.5))))
-        y0 = max(0, int(math.ceil(min(ya, min(yb, yc)) - F(0.5))))
-        y1 = min(rows - 1, int(math.floor(max(ya, max(yb, yc)) - F(0.5))))
+        x0 = max(0, math.ceil(min(xa, min(xb, xc)) - F(0.5)))
+        x1 = min(columns - 1, math.floor(max(xa, max(xb, xc)) - F(0.5)))
+        y0 = max(0, math.ceil(min(ya, min(yb, yc)) - F(0.5)))
+        y1 = min(rows - 1, math.floor(max(ya, max(yb, yc)) - F(0.5)))
         inverse = F(1.0) / area
         for iy in range(y0, y1 + 1):
             dy = F(iy) + F(0.5) - ya

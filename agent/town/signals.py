@@ -69,7 +69,7 @@ def read_signals(carla_map: Any, drive: OpenDrive, before_end: float = BEFORE_EN
     landmarks: dict[str, list[Any]] = {}
     for landmark in carla_map.get_all_landmarks():
         landmarks.setdefault(landmark.id, []).append(landmark)
-    signals = []
+    signals: list[Signal] = []
     for number, (signal_id, marks) in enumerate(sorted(landmarks.items())):
         first = marks[0]
         stops = _stops(carla_map, marks, spans, before_end)
@@ -88,13 +88,13 @@ def read_signals(carla_map: Any, drive: OpenDrive, before_end: float = BEFORE_EN
     return signals
 
 
-def _stops(
-    carla_map: Any, landmarks: list[Any], spans: dict[int, list[LaneSpan]], before_end: float
-) -> tuple[StopLine, ...]:
+def _stops(carla_map: Any, landmarks: list[Any], spans: dict[int, list[LaneSpan]], before_end: float) -> tuple[StopLine, ...]:
     """Where the commanded lanes end before the junction, one `StopLine` a lane."""
     found: dict[tuple[int, int], StopLine] = {}
     for landmark in landmarks:
-        here = [span for span in spans.get(landmark.road_id, []) if span.start <= landmark.s + 0.5 and landmark.s - 0.5 <= span.end]
+        here = [
+            span for span in spans.get(landmark.road_id, []) if span.start <= landmark.s + 0.5 and landmark.s - 0.5 <= span.end
+        ]
         for low, high in landmark.get_lane_validities():
             for span in here:
                 if not min(low, high) <= span.lane <= max(low, high):
@@ -157,7 +157,5 @@ def _speed_objects(carla_map: Any, drive: OpenDrive, spans: dict[int, list[LaneS
         outward = abs(thing.t) - waypoint.lane_width * (abs(lane.lane) - 0.5)
         x, y = place.x - math.sin(yaw) * outward, place.y + math.cos(yaw) * outward
         name = f"{thing.name}#{index}"
-        signals.append(
-            Signal(name, "speed", x, y, place.z, math.degrees(yaw), _trailing_number(thing.name), (), -1, 0)
-        )
+        signals.append(Signal(name, "speed", x, y, place.z, math.degrees(yaw), _trailing_number(thing.name), (), -1, 0))
     return signals

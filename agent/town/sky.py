@@ -70,7 +70,9 @@ def light_from_weather(weather: Sequence[float], seed: int = 0) -> Light:
     clear_horizon = _mix((0.95, 0.66, 0.48), (0.72, 0.80, 0.90), noon)
     horizon = _mix((0.045, 0.047, 0.075), _mix(clear_horizon, _mix((0.46, 0.45, 0.50), (0.76, 0.78, 0.80), noon), grey), day)
     horizon = horizon * (1.0 - 0.25 * rain)
-    zenith = _mix((0.010, 0.011, 0.028), _mix(_mix((0.26, 0.30, 0.55), (0.24, 0.45, 0.82), noon), (0.56, 0.59, 0.64), grey), day)
+    zenith = _mix(
+        (0.010, 0.011, 0.028), _mix(_mix((0.26, 0.30, 0.55), (0.24, 0.45, 0.82), noon), (0.56, 0.59, 0.64), grey), day
+    )
     zenith = _mix(zenith * (1.0 - 0.3 * rain), horizon, 0.85 * mist)
     sand = np.array((0.80, 0.64, 0.42)) * (0.1 + 0.9 * day)
     horizon, zenith = _mix(horizon, sand, 0.8 * dust), _mix(zenith, sand, 0.6 * dust)
@@ -82,9 +84,9 @@ def light_from_weather(weather: Sequence[float], seed: int = 0) -> Light:
     # A camera opens up in the dark, and its noise grows with it.
     noise = float(rng.uniform(1.2, 4.5)) * (1.0 + 0.9 * night)
     return Light(
-        sun_direction(float(weather[AZIMUTH]), altitude), _triple(sun_colour), _triple(ambient), _triple(horizon), _triple(zenith),
-        fog_density, fog_start, wet, deposits * (0.4 + 0.6 * wet), night, cloud, rain, wind, _triple(gain), noise,
-        day * (1.0 - 0.9 * grey),
+        sun_direction(float(weather[AZIMUTH]), altitude), _triple(sun_colour), _triple(ambient), _triple(horizon),
+        _triple(zenith), fog_density, fog_start, wet, deposits * (0.4 + 0.6 * wet), night, cloud, rain, wind, _triple(gain),
+        noise, day * (1.0 - 0.9 * grey),
     )  # fmt: skip
 
 

@@ -93,7 +93,9 @@ def add_sign(builder: MeshBuilder, placement: Placement, signal: Signal, z: floa
     builder.disc(radius, face.tinted((0.45, 0.46, 0.47)), behind, sides=sides, corner=math.pi - corner)
 
 
-def add_lamp(builder: MeshBuilder, placement: Placement, edge: Pose, reach: float, rng: np.random.Generator) -> StreetLamp | None:
+def add_lamp(
+    builder: MeshBuilder, placement: Placement, edge: Pose, reach: float, rng: np.random.Generator
+) -> StreetLamp | None:
     """A street lamp at `edge` whose arm reaches `reach` metres towards local -y; None when the spot is taken."""
     if not placement.free(rectangle(edge, 0.3, 0.3), on_street=True):
         return None
@@ -106,7 +108,9 @@ def add_lamp(builder: MeshBuilder, placement: Placement, edge: Pose, reach: floa
     builder.box((-0.14, -reach - 0.35, height - 0.06), (0.14, -reach + 0.25, height + 0.06), pole, edge)
     bulb = Paint(Layer.PLAIN, Tag.POLES, (1.0, 0.88, 0.62), number, NIGHT_LAMP)
     z = height - 0.065
-    corners = np.array([[-0.12, -reach - 0.33, z], [0.12, -reach - 0.33, z], [0.12, -reach + 0.23, z], [-0.12, -reach + 0.23, z]])
+    corners = np.array(
+        [[-0.12, -reach - 0.33, z], [0.12, -reach - 0.33, z], [0.12, -reach + 0.23, z], [-0.12, -reach + 0.23, z]]
+    )
     builder.quad(edge.place(corners), (0, 0, -1), bulb)
     spot = edge.place(np.array([[0.0, -reach, z]]))[0]
     return StreetLamp(number, float(spot[0]), float(spot[1]), float(spot[2]))

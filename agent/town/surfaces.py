@@ -5,7 +5,6 @@ from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 from scipy.interpolate import NearestNDInterpolator
 from scipy.ndimage import gaussian_filter
 from shapely.geometry import MultiPolygon, Polygon
@@ -91,18 +90,22 @@ class SurfaceGrid:
         self._heights = heights
 
     def _mask(self, shape: BaseGeometry) -> NDArray[np.bool_]:
-        image = Image.new("L", (self._width, self._height), 0)
-        draw = ImageDraw.Draw(image)
-        # Big polygons first, so that an island inside a hole is drawn after the hole.
-        for polygon in sorted(polygons_of(shape), key=lambda p: -Polygon(p.exterior).area):
-            draw.polygon(self._pixels(polygon.exterior.coords), fill=1)
-            for hole in polygon.interiors:
-                draw.polygon(self._pixels(hole.coords), fill=0)
-        return np.asarray(image).astype(bool)
-
-    def _pixels(self, ring: object) -> list[tuple[float, float]]:
-        points = (np.asarray(ring)[:, :2] - (self._x0, self._y0)) / self._cell - 0.5
-        return [(float(x), float(y)) for x, y in points]
+        """Cells whose centre lies inside: every edge flips the rest of each row that it crosses (even-odd rule)."""
+        flips = np.zeros((self._height, self._width + 1), np.uint8)
+        for polygon in polygons_of(shape):
+            for ring in (polygon.exterior, *polygon.interiors):
+                points = (np.asarray(ring.coords)[:, :2] - (self._x0, self._y0)) / self._cell - 0.5  # whole at cell centres
+                start, end = points[:-1], points[1:]
+                low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
+                first = np.clip(np.ceil(low), 0, self._height).astype(np.int64)
+                count = np.clip(np.ceil(high), 0, self._height).astype(np.int64) - first
+                edge = np.repeat(np.arange(len(start)), count)
+                row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
+                slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
+                column = np.ceil(start[edge, 0] + (row - start[edge, 1]) * slope)
+                np.bitwise_xor.at(flips, (row, np.clip(column, 0, self._width).astype(np.int64)), 1)
+        inside: NDArray[np.bool_] = np.bitwise_xor.accumulate(flips, axis=1)[:, :-1].astype(bool)
+        return inside
 
     def ground(self, x: float, y: float) -> Ground:
         """The kind of ground at one point."""

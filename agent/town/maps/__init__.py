@@ -1,4 +1,7 @@
-"""The shipped towns as OpenDRIVE files: Grid01 and Grid02 to train in, Crooked01 held out. `scripts/make_maps.py` writes them."""
+"""The shipped towns as OpenDRIVE files: Grid01 and Grid02 to train in, Crooked01 held out.
+
+`scripts/make_maps.py` writes them.
+"""
 
 from pathlib import Path
 

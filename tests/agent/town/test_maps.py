@@ -1,0 +1,102 @@
+"""The shipped OpenDRIVE files are towns that CARLA's own map code can drive in."""
+
+import math
+import shutil
+from pathlib import Path
+
+import carla
+import networkx as nx
+import pytest
+
+from roadworthy.agent.town import maps, opendrive
+from roadworthy.scripts import make_maps
+
+
+def shipped() -> list[str]:
+    return list(maps.names())
+
+
+def test_two_training_towns_and_a_held_out_one() -> None:
+    assert set(maps.names()) >= {"Grid01", "Grid02", "Crooked01"}
+    assert all(len(maps.load(name)) < 1_000_000 for name in maps.names())
+
+
+def test_an_unknown_map_names_the_known_ones() -> None:
+    with pytest.raises(maps.UnknownMap, match="Grid01"):
+        maps.load("Atlantis")
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_lane_leads_on_and_the_network_is_one_piece(name: str) -> None:
+    town = carla.Map(name, maps.load(name))
+    graph = nx.DiGraph(((a.road_id, a.lane_id), (b.road_id, b.lane_id)) for a, b in town.get_topology())
+    assert nx.is_strongly_connected(graph), "some streets cannot be reached or left"
+    for waypoint in town.generate_waypoints(4.0):
+        ahead = waypoint.next(2.0)
+        assert ahead, f"dead end at {waypoint}"
+        for place in ahead:
+            step = place.transform.location.distance(waypoint.transform.location)
+            assert 0.7 < step < 4.0, f"a gap of {step:.1f} m at {waypoint}"
+            turn = (place.transform.rotation.yaw - waypoint.transform.rotation.yaw + 180) % 360 - 180
+            assert abs(turn) < 60, f"a kink of {turn:.0f} degrees at {waypoint}"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_oncoming_lane_is_a_left_neighbour_behind_a_centre_line(name: str) -> None:
+    town = carla.Map(name, maps.load(name))
+    inner = [w for w in town.generate_waypoints(15.0) if not w.is_junction and abs(w.lane_id) == 1]
+    two_way = [w for w in inner if w.get_left_lane() is not None]
+    assert len(two_way) > 0.95 * len(inner)  # a roundabout's ring has no oncoming lane
+    for waypoint in two_way:
+        other = waypoint.get_left_lane()
+        assert other.lane_id == -waypoint.lane_id
+        facing = math.cos(math.radians(other.transform.rotation.yaw - waypoint.transform.rotation.yaw))
+        assert facing < -0.9
+        assert waypoint.left_lane_marking.type != carla.LaneMarkingType.NONE
+        assert waypoint.right_lane_marking.type != carla.LaneMarkingType.NONE
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_each_light_has_its_own_turn_in_its_junction(name: str) -> None:
+    drive = opendrive.parse(maps.load(name))
+    town = carla.Map(name, maps.load(name))
+    lights = {mark.id for mark in town.get_all_landmarks_of_type("1000001")}
+    assert lights
+    assert set(drive.controllers) == lights
+    for junction in {group for group, _ in drive.controllers.values()}:
+        turns = [turn for group, turn in drive.controllers.values() if group == junction]
+        assert len(turns) >= 3
+        assert len(set(turns)) == len(turns)
+
+
+def test_training_and_held_out_towns_differ_in_shape() -> None:
+    def headings(name: str) -> set[int]:
+        waypoints = carla.Map(name, maps.load(name)).generate_waypoints(10.0)
+        return {round(w.transform.rotation.yaw / 10) % 36 for w in waypoints if not w.is_junction}
+
+    assert len(headings("Grid01")) <= 5
+    assert len(headings("Crooked01")) > 25
+
+
+def test_maps_are_what_the_script_writes(tmp_path: Path) -> None:
+    if shutil.which("netconvert") is None and not (Path(make_maps.sys.executable).parent / "netconvert").exists():
+        pytest.skip("needs SUMO's netconvert: pip install eclipse-sumo")
+    text = make_maps.make_map(make_maps.PLANS["Grid01"](), "Grid01")
+    roads = opendrive.parse(text).lanes
+    assert [lane.lane for lane in roads] == [lane.lane for lane in opendrive.parse(maps.load("Grid01")).lanes]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.replace('length="', 'length="-', 1), "length"),
+        (lambda t: "<!DOCTYPE x [<!ENTITY a 'b'>]>" + t, "entities"),
+        (lambda t: t[:5000], "not an XML file"),
+        (lambda t: t.replace('type="driving"', 'type="none"'), "no driving lane"),
+        (lambda t: t.replace(' x="', ' x="nan', 1), "finite"),
+        (lambda _: "<html/>", "OpenDRIVE"),
+    ],
+)
+def test_broken_files_are_refused_before_carla_sees_them(change, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(opendrive.MapError, match=message):
+        opendrive.parse(change(maps.load("Grid01")))
