@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from roadworthy.export.graph import FrameToLabels, largest_probability
+from roadworthy.export.graph import FrameToLabels, largest_probability, normalise_planes
 from roadworthy.runtime.errors import BadInput
+from roadworthy.train.models.normalisation import normalise
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 1e4))
@@ -18,6 +19,11 @@ def test_largest_probability_is_that_of_softmax(seed: int, scale: float) -> None
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn((2, 5, 3, 4), generator=generator) * scale  # up to values whose exponential overflows
     torch.testing.assert_close(largest_probability(logits), logits.softmax(1).amax(1), rtol=1e-5, atol=1e-6)
+
+
+def test_both_normalisations_are_the_same_function() -> None:
+    frames = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8)
+    torch.testing.assert_close(normalise_planes(frames), normalise(frames), rtol=1e-6, atol=1e-6)
 
 
 def test_outputs(network: nn.Module, frames: np.ndarray) -> None:
