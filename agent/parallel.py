@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
-from roadworthy.agent.supervisor import Report, supervise
+from roadworthy.agent.supervisor import Cancelled, Report, supervise
 
 Progress = Callable[[str, float], None]
 
@@ -23,10 +23,6 @@ class Task:
     name: str
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
-
-
-class Cancelled(Exception):
-    """Another task failed, or the user pressed Ctrl-C."""
 
 
 def reporter(report: Report) -> Progress:
@@ -44,7 +40,7 @@ def run_tasks(
 ) -> list[Any]:
     """Run `tasks`, at most `workers` at a time, and return their results in order; `on_restart` is told why one is repeated.
 
-    The first error (see `supervise`) ends the other tasks at their next report and is raised here.
+    The first error (see `supervise`) ends the other tasks and is raised here.
     """
     fractions = [0.0] * len(tasks)
     cancelled = threading.Event()
@@ -55,8 +51,6 @@ def run_tasks(
 
         def on_report(message: tuple[str, float, bool]) -> bool:
             text, fraction, moved_on = message
-            if cancelled.is_set():
-                raise Cancelled(task.name)  # leaves supervise, which kills the worker
             with lock:
                 fractions[index] = fraction
                 if progress is not None:
@@ -65,7 +59,14 @@ def run_tasks(
 
         if cancelled.is_set():
             raise Cancelled(task.name)
-        result = supervise(task.function, *task.arguments, on_report=on_report, on_restart=on_restart, attempts=attempts)
+        result = supervise(
+            task.function,
+            *task.arguments,
+            on_report=on_report,
+            on_restart=on_restart,
+            cancelled=cancelled.is_set,  # another task failed, or Ctrl-C
+            attempts=attempts,
+        )
         fractions[index] = 1.0
         return result
 

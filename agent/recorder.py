@@ -121,13 +121,21 @@ def record(config: RecordConfig, output: Path, progress: Progress | None = None,
     pending = [episode for episode in plan_episodes(config) if episode.index not in done]
     workers = workers if config.carla is None else 1
     restarts: list[str] = []
+    share = len(done) / config.episodes
 
     def on_progress(text: str, fraction: float) -> None:
+        nonlocal share
+        share = (len(done) + fraction * len(pending)) / config.episodes
         if progress is not None:
-            progress(text, (len(done) + fraction * len(pending)) / config.episodes)
+            progress(text, share)
+
+    def on_restart(reason: str) -> None:
+        restarts.append(reason)
+        if progress is not None:
+            progress(f"starting again: {reason}", share)
 
     try:
-        run_tasks(_tasks(config, output, pending, workers), workers=workers, progress=on_progress, on_restart=restarts.append)
+        run_tasks(_tasks(config, output, pending, workers), workers=workers, progress=on_progress, on_restart=on_restart)
     except BadInput:
         recording.discard_empty()
         raise

@@ -95,6 +95,8 @@ class Session:
         self.client.set_files_base_folder(self._cache.name)
         try:
             self.world = self.client.get_world()
+            if self._original is None:
+                self._original = self.world.get_settings()
             if name is not None:  # "" reloads
                 self.client.set_timeout(LOAD_TIMEOUT_S)
                 self.world = self._load(name)
@@ -102,8 +104,6 @@ class Session:
                 self._actors.clear()
             self.map = self.world.get_map()
             settings = self.world.get_settings()
-            if self._original is None:
-                self._original = self.world.get_settings()
             settings.synchronous_mode = True
             settings.fixed_delta_seconds = self.fixed_delta_s
             self.world.apply_settings(settings)

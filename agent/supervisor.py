@@ -23,8 +23,13 @@ from roadworthy.runtime.errors import BadInput, RoadworthyError
 Report = Callable[[Any], None]
 
 SILENCE_S = 120.0  # [s] a worker that reports nothing for so long hangs; compiling the renderer takes its time
+POLL_S = 0.5  # [s]
 LOG_LINES = 15  # of the worker's output in an error message
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+class Cancelled(Exception):
+    """The work was called off from elsewhere."""
 
 
 class WorkerFailed(RoadworthyError):
@@ -36,6 +41,7 @@ def supervise(
     *arguments: object,
     on_report: Callable[[Any], bool] = lambda _: False,
     on_restart: Callable[[str], None] = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
     attempts: int = 3,
     silence_s: float = SILENCE_S,
 ) -> Any:
@@ -46,6 +52,7 @@ def supervise(
         arguments: anything that pickles.
         on_report: receives each message here; returns True if the work has moved on, so that earlier failures no longer count.
         on_restart: is told why, before each repetition.
+        cancelled: is asked twice a second; once it says so the worker is killed and `Cancelled` is raised.
         attempts: failures in a row without progress before giving up.
         silence_s: seconds without a message after which a worker counts as hung.
 
@@ -55,7 +62,7 @@ def supervise(
     while True:
         with tempfile.TemporaryDirectory(prefix="roadworthy-worker-") as folder:
             log = Path(folder) / "worker.log"
-            kind, value, progressed = _attempt(task, arguments, on_report, silence_s, log)
+            kind, value, progressed = _attempt(task, arguments, on_report, cancelled, silence_s, log)
             if kind == "done":
                 return value
             if kind == "bad input":
@@ -70,7 +77,12 @@ def supervise(
 
 
 def _attempt(
-    task: Callable[..., Any], arguments: tuple[object, ...], on_report: Callable[[Any], bool], silence_s: float, log: Path
+    task: Callable[..., Any],
+    arguments: tuple[object, ...],
+    on_report: Callable[[Any], bool],
+    cancelled: Callable[[], bool],
+    silence_s: float,
+    log: Path,
 ) -> tuple[str, Any, bool]:
     """Run the task once: ("done", result), ("bad input" | "error" | "retry", message); and whether it moved on."""
     context = multiprocessing.get_context("spawn")  # a fork would share the parent's threads and libraries half-way
@@ -79,8 +91,15 @@ def _attempt(
     process.start()
     sender.close()
     progressed = False
+    heard = time.monotonic()
     try:
-        while receiver.poll(silence_s):
+        while time.monotonic() - heard < silence_s:
+            if cancelled():
+                process.kill()
+                raise Cancelled
+            if not receiver.poll(POLL_S):
+                continue
+            heard = time.monotonic()
             try:
                 kind, value = receiver.recv()
             except EOFError:
@@ -107,6 +126,8 @@ def _work(sender: Connection, parent: int, log: str, task: Callable[..., Any], a
     """Run in the worker: send what becomes of the task, then leave without the clean-up that crashes the client."""
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # What the task puts in temporary files goes when the parent removes this folder, however the worker ends.
+    os.environ["TMPDIR"] = tempfile.tempdir = str(Path(log).parent)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(output, 1)  # the C++ client writes warnings straight to the terminal
     os.dup2(output, 2)

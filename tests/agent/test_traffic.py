@@ -51,6 +51,18 @@ def drive(report):
             session.load_map("Atlantis")
         except BadInput as error:
             found["unknown_map"] = str(error)
+        # A second client of the same server, as with --carla: it takes nothing down and leaves everything as it was.
+        with Session.open(session.address, map="Grid02") as guest:
+            found["guest_map"] = guest.map_name
+            guest.tick()
+            car = guest.world.get_blueprint_library().find("vehicle.tesla.model3")
+            guest.spawn(car, guest.map.get_spawn_points()[0])
+            guest.tick()
+            found["guest_cars"] = len(guest.world.get_actors().filter("vehicle.*"))
+        world = session.client.get_world()
+        world.tick()
+        found["cars_after_guest"] = len(world.get_actors().filter("vehicle.*"))
+        found["settings_after_guest"] = (world.get_settings().synchronous_mode, world.get_settings().fixed_delta_seconds)
         children = psutil.Process().children(recursive=True)
         town = [child for child in children if "roadworthy.agent.town" in " ".join(child.cmdline())]
     found["towns"] = len(town)
@@ -79,6 +91,13 @@ def test_session_steps_the_town_and_takes_it_down(found: dict[str, Any]) -> None
     assert (found["towns"], found["towns_left"]) == (1, 0)
     assert "Atlantis" in found["unknown_map"]
     assert "Crooked01, Grid01, Grid02" in found["unknown_map"]
+
+
+def test_a_guest_leaves_a_server_as_it_was(found: dict[str, Any]) -> None:
+    assert found["guest_map"] == "Grid02"
+    assert found["guest_cars"] == 1
+    assert found["cars_after_guest"] == 0
+    assert found["settings_after_guest"] == (True, pytest.approx(0.1))
 
 
 def test_cars_drive_and_people_walk(found: dict[str, Any]) -> None:
