@@ -14,7 +14,17 @@ from torch import Tensor
 from roadworthy.runtime.taxonomy import IGNORE
 from roadworthy.train.wasserstein import wasserstein
 
-__all__ = ["betting_map", "cross_entropy", "focal", "gambling", "importance_aware", "pixel_cross_entropy", "wasserstein"]
+__all__ = [
+    "betting_map",
+    "cross_entropy",
+    "focal",
+    "gambling",
+    "importance_aware",
+    "pixel_cross_entropy",
+    "pixel_mean",
+    "staked",
+    "wasserstein",
+]
 
 
 def _rows(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,11 +61,16 @@ def pixel_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = IGNO
     return F.cross_entropy(rows, truth, ignore_index=ignore_index, reduction="none").view(target.shape)
 
 
+def pixel_mean(losses: Tensor, target: Tensor, ignore_index: int = IGNORE) -> Tensor:
+    """Return the mean over labelled pixels of `losses [B, H, W]` that are zero where the target is ignored."""
+    return losses.sum() / _valid_count(target, ignore_index)
+
+
 def focal(logits: Tensor, target: Tensor, gamma: float = 2.0, ignore_index: int = IGNORE) -> Tensor:
     """Return the softmax focal loss −(1 − p_true)^γ log p_true (arXiv 1708.02002, eq. 4), averaged over labelled pixels."""
     loss = pixel_cross_entropy(logits, target, ignore_index)  # [B, H, W]
     missing = -torch.expm1(-loss)  # 1 - p_true, exact for small losses
-    return (missing.clamp(min=0) ** gamma * loss).sum() / _valid_count(target, ignore_index)
+    return pixel_mean(missing.clamp(min=0) ** gamma * loss, target, ignore_index)
 
 
 def importance_aware(logits: Tensor, target: Tensor, weights: Tensor, ignore_index: int = IGNORE) -> Tensor:
@@ -84,5 +99,10 @@ def gambling(logits: Tensor, target: Tensor, bets: Tensor, ignore_index: int = I
     vanish beside the cross-entropy. The gradient reaches `logits` on two ways: through the cross-entropy (flow A) and,
     where the bets were computed from these logits, through the gambler (flow B).
     """
-    staked = (bets * pixel_cross_entropy(logits, target, ignore_index)).sum() / target.shape[0]
-    return staked / (target.shape[1] * target.shape[2]) if literal else staked
+    return staked(pixel_cross_entropy(logits, target, ignore_index), bets, literal=literal)
+
+
+def staked(losses: Tensor, bets: Tensor, *, literal: bool = False) -> Tensor:
+    """Return what `bets [B, H, W]` on pixel `losses [B, H, W]` win: `gambling` for losses that are there already."""
+    won = (bets * losses).sum() / losses.shape[0]
+    return won / (losses.shape[1] * losses.shape[2]) if literal else won

@@ -87,6 +87,13 @@ def test_a_damaged_meta_line_is_named(tmp_path: Path, line: str) -> None:
         open_dataset(f"recording:{root}")
 
 
+def test_a_line_that_an_interrupted_recorder_left_unfinished_does_not_count(tmp_path: Path) -> None:
+    root = write_recording(tmp_path / "r", 1, 2)
+    with (root / "meta.jsonl").open("a") as file:
+        file.write('{"name": "00_0')
+    assert len(open_dataset(f"recording:{root}")) == 2
+
+
 def test_frames_that_a_recording_lost_are_named_at_once(tmp_path: Path) -> None:
     root = write_recording(tmp_path / "r", 1, 4)
     (root / "semantic" / "00_001.png").unlink()

@@ -49,7 +49,9 @@ def _read_meta(path: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         raise BadInput(f"{path}: no such file; a recording lists its frames there, one JSON object per line")
     frames: list[tuple[str, str]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    text = path.read_text(encoding="utf-8")
+    # Every line ends with a newline; what stands behind the last one is a line that an interrupted recorder left unfinished.
+    for number, line in enumerate(text.split("\n")[:-1], 1):
         if not line.strip():
             continue
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor, nn
 
 from roadworthy.runtime.errors import BadInput
@@ -20,9 +19,11 @@ class ENetGambler(nn.Module):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.initial = nn.Sequential(
-            nn.Conv2d(3 + classes, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), PReLU(16)
-        )
+        # One convolution over frame and prediction together, as two whose results are added: nothing is joined at full
+        # resolution, and no gradient is made for the frame.
+        self.frame = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)
+        self.prediction = nn.Conv2d(classes, 16, 3, stride=2, padding=1, bias=False)
+        self.initial = nn.Sequential(nn.BatchNorm2d(16), PReLU(16))
         self.down1 = Downsampling(16, 32)
         self.stage1 = Bottleneck(32)
         self.down2 = Downsampling(32, 64)
@@ -37,7 +38,7 @@ class ENetGambler(nn.Module):
 
     def forward(self, frames: Tensor, probabilities: Tensor) -> Tensor:
         """Score normalised frames `[B, 3, H, W]` and softmax predictions `[B, N, H, W]`: raw scores `[B, H, W]`."""
-        half = self.initial(torch.cat((frames, probabilities), 1))  # [B, 16, H/2, W/2]
+        half = self.initial(self.frame(frames) + self.prediction(probabilities))  # [B, 16, H/2, W/2]
         quarter, where_half = self.down1(half)  # [B, 32, H/4, W/4]
         eighth, where_quarter = self.down2(self.stage1(quarter))  # [B, 64, H/8, W/8]
         quarter = self.stage3(self.up3(self.stage2(eighth), where_quarter))  # [B, 32, H/4, W/4]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from roadworthy.runtime.errors import BadInput
-from roadworthy.train.losses import betting_map, cross_entropy, gambling
+from roadworthy.train.losses import betting_map, gambling, pixel_cross_entropy, pixel_mean, staked
 from roadworthy.train.models.gambler import build_gambler
 from roadworthy.train.models.prediction import Prediction
 from roadworthy.train.objectives.objective import Batch, Objective, Schedule, Setting
@@ -48,11 +48,11 @@ class Gambling(Objective):
 
     def terms(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Return {"cross-entropy": CE, "gambling": λ·Σ bets·CE}; the gradient also flows through the gambler (flow B)."""
-        bets = self.bets(prediction.logits, batch.frames)
-        staked = gambling(prediction.logits, batch.target, bets, literal=self.options.literal)
+        bets = self.bets(prediction.logits, batch.frames)  # [B, H, W]
+        losses = pixel_cross_entropy(prediction.logits, batch.target)  # [B, H, W], shared by both terms
         return {
-            "cross-entropy": cross_entropy(prediction.logits, batch.target),
-            "gambling": self.options.weight * staked,
+            "cross-entropy": pixel_mean(losses, batch.target),
+            "gambling": self.options.weight * staked(losses, bets, literal=self.options.literal),
         }
 
     def critic_loss(self, batch: Batch) -> dict[str, Tensor]:
