@@ -352,7 +352,7 @@ def _lamp_map(scenery: Scenery, bounds: tuple[float, float, float, float]) -> ND
         ys = np.arange(rows.start, rows.stop)[:, None] * _LAMP_CELL + y0 - lamp.y
         xs = np.arange(columns.start, columns.stop)[None] * _LAMP_CELL + x0 - lamp.x
         far = np.sqrt(xs**2 + ys**2)
-        out[rows, columns] += 0.75 / (1 + (far / 6.0) ** 2) ** 1.5 * np.clip((reach - far) / 8, 0, 1)
+        out[rows, columns] += 0.55 / (1 + (far / 6.0) ** 2) ** 1.5 * np.clip((reach - far) / 8, 0, 1)
     return out
 
 
@@ -363,7 +363,7 @@ def _beams(actors: Sequence[ActorPose], light: Light, eye: NDArray[np.float32]) 
         if actor.mesh_key[0] in ("walker", "prop", "bicycle"):
             continue
         burning = 1.0 if actor.lights & (LOW_BEAM | HIGH_BEAM) else light.night
-        strength = 1.1 * burning * (0.25 + 0.75 * light.night) * (1.6 if actor.lights & HIGH_BEAM else 1.0)
+        strength = 1.8 * burning * (0.25 + 0.75 * light.night) * (1.6 if actor.lights & HIGH_BEAM else 1.0)
         distance = math.hypot(actor.x - eye[0], actor.y - eye[1])
         if strength > 0.02 and distance < 80.0:
             c, s = math.cos(math.radians(actor.yaw)), math.sin(math.radians(actor.yaw))

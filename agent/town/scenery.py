@@ -53,9 +53,11 @@ def build_scenery(roads: RoadNetwork, seed: int = 0) -> Scenery:
     """Furnish a town. The style (facades, heights, colours) also depends on the map's name, so that towns differ."""
     rng = np.random.default_rng([seed, zlib.crc32(roads.name.encode())])
     builder = MeshBuilder()
-    add_ground(builder, roads, rng)
-    paved = paved_area(roads)
-    placement = Placement(paved.buffer(0.3))
+    # Mitred buffers of degenerate corners divide by zero inside GEOS and come out right all the same.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        add_ground(builder, roads, rng)
+        paved = paved_area(roads)
+        placement = Placement(paved.buffer(0.3))
     signal_lamps = _signals(builder, placement, roads, rng)
     lamps = _street_side(builder, placement, roads, frontages(paved, rng, 8.0, 16.0), rng)
     _plots(builder, placement, roads, frontages(paved, rng, 9.0, 22.0), choose_style(rng), rng)

@@ -146,7 +146,7 @@ def _headlamps(px, py, pz, n0, n1, n2, headlamps):  # type: ignore[no-untyped-de
             spread = F(1.0) / (F(1.0) + F(5.0) * across * across + F(60.0) * up * up)
             square = ox * ox + oy * oy + oz * oz
             cosine = max(-(n0 * ox + n1 * oy + n2 * oz) / math.sqrt(square), F(0.0))
-            total += headlamps[h, 5] * spread * spread * (F(0.35) + F(0.65) * cosine) * F(60.0) / (F(90.0) + square)
+            total += headlamps[h, 5] * spread * spread * (F(0.5) + F(0.5) * cosine) * F(60.0) / (F(90.0) + square)
     return total
 
 

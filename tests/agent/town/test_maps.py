@@ -78,7 +78,7 @@ def test_training_and_held_out_towns_differ_in_shape() -> None:
     assert len(headings("Crooked01")) > 25
 
 
-def test_maps_are_what_the_script_writes(tmp_path: Path) -> None:
+def test_maps_are_what_the_script_writes() -> None:
     if shutil.which("netconvert") is None and not (Path(make_maps.sys.executable).parent / "netconvert").exists():
         pytest.skip("needs SUMO's netconvert: pip install eclipse-sumo")
     text = make_maps.make_map(make_maps.PLANS["Grid01"](), "Grid01")
