@@ -130,13 +130,15 @@ class Ego:
         self._take(assignment)
         self._place(0.0)
         session.tick()
-        self._traffic = Traffic(
-            session,
-            vehicles=assignment.vehicles,
-            walkers=assignment.walkers,
-            seed=assignment.seed,
-            clear=assignment.route.start.location,
-        )
+        if assignment.vehicles or assignment.walkers:  # without a Traffic Manager the client survives a dying server
+            self._traffic = Traffic(
+                session,
+                vehicles=assignment.vehicles,
+                walkers=assignment.walkers,
+                seed=assignment.seed,
+                clear=assignment.route.start.location,
+                near=assignment.route.transform_at(assignment.route.length_m / 2).location,
+            )
         self._extents = {actor.id: (actor.bounding_box.extent.x, actor.bounding_box.extent.y) for actor in self._road_users()}
         return self._settle()
 

@@ -8,7 +8,8 @@ One step is one tick of 0.1 s. Observation and action spaces are in `observation
   that lost its route, is put back on it. It is truncated by a time-out from the route's length, or when the car has not moved
   for `blocked_s`.
 
-A simulator that dies in an episode truncates it with `info["ended"] == "error"`; the next `reset` starts another one.
+A simulator that dies in an episode truncates it with `info["ended"] == "error"`; the next `reset` starts another one. With a
+seed, `reset` reloads an embedded town, so that the same seed gives the same episode to the last pixel.
 """
 
 from __future__ import annotations
@@ -138,6 +139,8 @@ class DriveEnv(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         """Begin an episode; `options={"assignment": Assignment}` says which, else the seed draws one."""
         super().reset(seed=seed)
+        if seed is not None:
+            self._start_afresh()
         given = (options or {}).get("assignment")
         draw_seed = int(self.np_random.integers(2**31))
         for attempt in range(START_ATTEMPTS):
@@ -208,8 +211,22 @@ class DriveEnv(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
     def _ready(self) -> Ego:
         if self.ego is None:
             self.session = Session.open(carla=self.config.carla, map=self.config.town)
-            self.ego = Ego(self.session, self.config.rig, lights_yield=self.config.lights_yield)
+            self.ego = self._new_ego(self.session)
         return self.ego
+
+    def _start_afresh(self) -> None:
+        """Reload an embedded town, so that the same seed gives the same frames; a real server would leak actors and memory."""
+        if self.ego is None or self.session is None or self.session.town is None:
+            return
+        try:
+            self.ego.close()
+            self.session.reload()
+            self.ego = self._new_ego(self.session)
+        except SimulatorLost:
+            self._drop_session()
+
+    def _new_ego(self, session: Session) -> Ego:
+        return Ego(session, self.config.rig, lights_yield=self.config.lights_yield)
 
     def _drop_session(self) -> None:
         ego, session, self.ego, self.session = self.ego, self.session, None, None
