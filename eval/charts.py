@@ -46,9 +46,14 @@ def marker(series: int, x: float, y: float, size: float = 4.5, title: str = "", 
             else ((x, y - reach), (x + reach, y + reach * 0.8), (x - reach, y + reach * 0.8))
         )
         body = Markup('<path d="M{}Z"').format("L".join(f"{a:.1f} {b:.1f}" for a, b in corners))
-    return body + Markup(' class="series s{} {}"><title>{}</title></{}>').format(
-        series % 6, extra, title, {"circle": "circle", "square": "rect"}.get(shape, "path")
-    )
+    tag = {"circle": "circle", "square": "rect"}.get(shape, "path")
+    css = f"series s{series % 6} {extra}".strip()
+    return body + Markup(' class="{}">{}</{}>').format(css, _title(title), tag)
+
+
+def _title(text: str) -> Markup:
+    """Write what is shown when the pointer rests on a symbol."""
+    return Markup("<title>{}</title>").format(text) if text else Markup("")
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -183,9 +188,10 @@ KIND_SYMBOLS: Mapping[str, str] = {
 
 def kind_symbol(kind: str, x: float, y: float, title: str, scale: float = 1.0) -> Markup:
     """Draw the symbol of an infraction kind."""
-    return Markup(
-        '<path class="event k-{}" d="{}" transform="translate({:.1f} {:.1f}) scale({:.2f})"><title>{}</title></path>'
-    ).format(kind, KIND_SYMBOLS[kind], x, y, scale, title)
+    place = f"translate({x:.1f} {y:.1f}) scale({scale:.2f})"
+    return Markup('<path class="event k-{}" d="{}" transform="{}">{}</path>').format(
+        kind, KIND_SYMBOLS[kind], place, _title(title)
+    )
 
 
 def kind_key(kind: str) -> Markup:

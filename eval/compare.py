@@ -1,7 +1,7 @@
 """The main job: run what is missing of a study (record, train, export, measure, drive) and write its report.
 
 from roadworthy.eval.compare import compare
-from roadworthy.eval.study import PRESETS
+from roadworthy.eval.study import PRESETS, StudyConfig, check_study, save_study
 compare(PRESETS["quick"], Path("studies/quick"))
 """
 
@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.plan import make_jobs
 from roadworthy.eval.report import write_report
 from roadworthy.eval.results import collect
 from roadworthy.eval.runner import Progress, ProgressCallback, run_jobs, study_lock
-from roadworthy.eval.study import PRESETS, StudyConfig, StudyFolder, check_study, save_study
+from roadworthy.eval.study import PRESETS, StudyConfig, check_study, save_study
 from roadworthy.export.revision import roadworthy_version
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.machine import usable_cores

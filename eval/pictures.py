@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from roadworthy.eval.study import StudyFolder
+from roadworthy.eval.folder import StudyFolder
 from roadworthy.runtime.files import read_ids
 from roadworthy.runtime.taxonomy import IGNORE
 from roadworthy.train.data import open_dataset

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from roadworthy.eval.folder import StudyFolder, file_stem
 from roadworthy.eval.results import Entrant, entrants
 from roadworthy.eval.schedule import Job
 from roadworthy.eval.stages import EXAMPLES
-from roadworthy.eval.study import RecordingPlan, StudyConfig, StudyFolder, file_stem
+from roadworthy.eval.study import RecordingPlan, StudyConfig
 
 # [s] what one unit of work takes on two cores of a 2020s server; only progress and order depend on these.
 START_S = 4.0  # a worker with its libraries
@@ -27,7 +28,8 @@ ROUTE_STEPS = 500  # steps of a judged route
 def make_jobs(study: StudyConfig, folder: StudyFolder) -> list[Job]:
     """List every job of the study; names are unique, and a job's configuration holds all that decides its result."""
     members = entrants(study)
-    jobs = [_record(study, folder, "train", study.train_data), _record(study, folder, "test", study.test_data)]
+    # All waits for the training data: two towns record it. The test data can be recorded whenever a core is free.
+    jobs = [_record(study, folder, "train", study.train_data, 2), _record(study, folder, "test", study.test_data, 1)]
     jobs += [_pretrain(study, folder, seed) for seed in study.train.seeds if study.train.pretrain_steps]
     jobs += [_finetune(study, folder, entrant) for entrant in members]
     for entrant in members:
@@ -49,20 +51,16 @@ def _size(study: StudyConfig) -> dict[str, int]:
     return {"height": study.height, "width": study.width}
 
 
-def _record(study: StudyConfig, folder: StudyFolder, split: str, plan: RecordingPlan) -> Job:
+def _record(study: StudyConfig, folder: StudyFolder, split: str, plan: RecordingPlan, workers: int) -> Job:
     config = {
         "split": split, "towns": list(plan.towns), "episodes": plan.episodes, "frames": plan.frames, "weathers": plan.weathers,
-        "vehicles": plan.vehicles, "walkers": plan.walkers, "seed": plan.seed, "carla": study.carla, **_size(study),
+        "vehicles": plan.vehicles, "walkers": plan.walkers, "seed": plan.seed, "carla": study.carla, "workers": workers,
+        **_size(study),
     }  # fmt: skip
-    seconds = START_S + TOWN_S * len(plan.towns) + FRAME_S * plan.episodes * plan.frames
     return Job(
-        f"record-{split}",
-        "record",
-        f"recording {split} data",
-        config,
-        outputs=_paths(folder, folder.recording(split)),
-        seconds=seconds,
-    )
+        f"record-{split}", "record", f"recording {split} data", config, outputs=_paths(folder, folder.recording(split)),
+        cores=workers, seconds=START_S + TOWN_S + FRAME_S * plan.episodes * plan.frames / workers,
+    )  # fmt: skip
 
 
 def _pretrain(study: StudyConfig, folder: StudyFolder, seed: int) -> Job:

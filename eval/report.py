@@ -8,27 +8,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from roadworthy.agent.infractions import INFRACTION_KINDS
 from roadworthy.eval import charts
+from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.pictures import Example, load_examples
 from roadworthy.eval.results import load_results
-from roadworthy.eval.study import StudyFolder
-from roadworthy.eval.verdict import DRIVING, JUDGED, verdict
+from roadworthy.eval.tables import KIND_WORDS, driving_row, latency_row, number, pair_rows, ranked, ranking_row
+from roadworthy.eval.verdict import verdict
 from roadworthy.runtime.errors import MissingExtra
 from roadworthy.runtime.files import write_text
-
-KIND_WORDS: Mapping[str, str] = {
-    "collision_person": "person",
-    "collision_car": "car",
-    "collision_static": "static",
-    "off_line": "off-line",
-    "off_road": "off-road",
-}
 
 # metric -> (title, what it means, larger is better, None = neither)
 PANELS: Mapping[str, tuple[str, str, bool | None]] = {
@@ -43,17 +35,6 @@ PANELS: Mapping[str, tuple[str, str, bool | None]] = {
     ),
     "pixel_accuracy": ("pixel accuracy", "fraction of pixels labelled right", True),
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One figure of a table: what is shown, what sorts, and its interval."""
-
-    text: str
-    sort: float | None  # None sorts last
-    low: str = ""
-    high: str = ""
-    note: str = ""
 
 
 def write_report(folder: StudyFolder) -> Path:
@@ -90,13 +71,13 @@ def render(results: Mapping[str, Any], examples: Sequence[Example]) -> str:
         judges=judges,
         keys=[charts.series_key(index) for index in range(len(segmenters))],
         kinds=[(kind, KIND_WORDS[kind], charts.kind_key(kind)) for kind in INFRACTION_KINDS],
-        ranking=[_ranking_row(segmenter) for segmenter in _ranked(segmenters)],
+        ranking=[ranking_row(segmenter) for segmenter in ranked(segmenters)],
         order={segmenter["name"]: index for index, segmenter in enumerate(segmenters)},
         panels=[_panel(metric, results) for metric in PANELS],
         driving_panel=_driving_panel(segmenters, judges),
-        driving=[_driving_row(segmenter, where) for segmenter in segmenters for where in ("training", "held_out")],
-        pairs=_pair_rows(results),
-        latency=[_latency_row(segmenter) for segmenter in segmenters],
+        driving=[driving_row(segmenter, where) for segmenter in segmenters for where in ("training", "held_out")],
+        pairs=pair_rows(results),
+        latency=[latency_row(segmenter) for segmenter in segmenters],
         latency_noise=[(s["label"], s["latency"]["noise"]) for s in segmenters if s["latency"].get("noise")],
         latency_chart=_latency_chart(segmenters),
         class_charts=[
@@ -111,96 +92,6 @@ def render(results: Mapping[str, Any], examples: Sequence[Example]) -> str:
         stages=_stages(results["stages"]),
         config=json.dumps(results["study"], indent=2),
     )
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _cell(estimate: Mapping[str, Any] | None, digits: int, scale: float = 1.0) -> Cell:
-    """Write an estimate with its interval; nothing measured is a dash."""
-    if estimate is None or estimate["value"] is None:
-        return Cell("–", None)
-    low, high = (None if estimate[key] is None else estimate[key] * scale for key in ("low", "high"))
-    note = "no interval: too few images or routes" if low is None else ""
-    return Cell(
-        _number(estimate["value"] * scale, digits),
-        estimate["value"],
-        _number(low, digits) if low is not None else "",
-        _number(high, digits) if high is not None else "",
-        note,
-    )
-
-
-def _km_cell(between: Mapping[str, Any] | None) -> Cell:
-    """Write kilometres between infractions; "> 1.2" when none happened in 1.2 km."""
-    if between is None or (between["between_km"] is None and between["events"]):
-        return Cell("–", None)
-    low = _number(between["low_km"], 2)
-    if between["events"] == 0:
-        if not between["km"]:
-            return Cell("–", None, note="nothing driven")
-        return Cell(f"> {between['km']:.2f}", 1e6 + between["km"], low, "∞", f"none in {between['km']:.2f} km")
-    high = "∞" if between["high_km"] is None else _number(between["high_km"], 2)
-    return Cell(
-        f"{between['between_km']:.2f}", between["between_km"], low, high, f"{between['events']} in {between['km']:.2f} km"
-    )
-
-
-def _ranked(segmenters: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return sorted(segmenters, key=lambda s: -(s["metrics"]["miou"]["value"] or 0.0))
-
-
-def _ranking_row(segmenter: Mapping[str, Any]) -> dict[str, Any]:
-    metrics, latency = segmenter["metrics"], segmenter["latency"]
-    low, high = latency["p50_interval_ms"]
-    drive = segmenter["drive"]["all"]
-    return {
-        "segmenter": segmenter,
-        "cells": [
-            _cell(metrics["miou"], 3),
-            _cell(metrics["bf"], 3),
-            _cell(metrics["mean_max_probability"], 3),
-            _cell(metrics["expected_severity"], 1, 1000),
-            Cell(f"{latency['p50_ms']:.1f}", latency["p50_ms"], f"{low:.1f}", f"{high:.1f}"),
-            Cell(f"{latency['fps']:.0f}", latency["fps"], f"{1000 / high:.0f}", f"{1000 / low:.0f}"),
-        ],
-        "driving": [
-            _cell(drive and drive["completion"], 0, 100),
-            *(_km_cell(drive and drive["between"][kind]) for kind in INFRACTION_KINDS),
-        ],
-    }
-
-
-def _driving_row(segmenter: Mapping[str, Any], where: str) -> dict[str, Any]:
-    drive = segmenter["drive"][where]
-    return {
-        "segmenter": segmenter,
-        "where": "training town" if where == "training" else "held-out town",
-        "episodes": drive["episodes"] if drive else 0,
-        "km": _number(drive["km"], 2) if drive else "–",
-        "cells": [
-            _cell(drive and drive["completion"], 0, 100),
-            _cell(drive and drive["success"], 0, 100),
-            Cell(str(drive["rescues"]), drive["rescues"]) if drive else Cell("–", None),
-            *(_km_cell(drive and drive["between"][kind]) for kind in INFRACTION_KINDS),
-        ],
-    }
-
-
-def _latency_row(segmenter: Mapping[str, Any]) -> dict[str, Any]:
-    latency = segmenter["latency"]
-    low, high = latency["p50_interval_ms"]
-    return {
-        "segmenter": segmenter,
-        "backend": latency["backend"],
-        "bytes": f"{latency['file_bytes'] / 1e6:.2f}",
-        "cells": [
-            Cell(f"{latency['p50_ms']:.2f}", latency["p50_ms"], f"{low:.2f}", f"{high:.2f}"),
-            *(Cell(f"{latency[key]:.2f}", latency[key]) for key in ("p90_ms", "p99_ms", "max_ms")),
-            Cell(f"{latency['fps']:.0f}", latency["fps"]),
-        ],
-    }
 
 
 def _latency_chart(segmenters: Sequence[Mapping[str, Any]]) -> Any:
@@ -223,7 +114,7 @@ def _panel(metric: str, results: Mapping[str, Any]) -> dict[str, Any]:
     dots = []
     for index, segmenter in enumerate(results["segmenters"]):
         estimate = segmenter["metrics"][metric]
-        note = f"{segmenter['label']}: {_number(estimate['value'], 4)}"
+        note = f"{segmenter['label']}: {number(estimate['value'], 4)}"
         dots.append(charts.Dot(segmenter["label"], index, estimate["value"], estimate["low"], estimate["high"], note))
     direction = "" if larger is None else "larger is better" if larger else "smaller is better"
     return {"title": title, "meaning": meaning, "direction": direction, "chart": charts.interval_chart(dots, title)}
@@ -243,33 +134,6 @@ def _driving_panel(segmenters: Sequence[Mapping[str, Any]], judges: bool) -> Any
                 charts.Dot(label, index, completion["value"], completion["low"], completion["high"], note, muted=not judges)
             )
     return charts.interval_chart(dots, "route completion, 0 to 1", zero=True)
-
-
-def _pair_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """List every paired difference with the answer: told apart, or not."""
-    labels = {segmenter["name"]: segmenter["label"] for segmenter in results["segmenters"]}
-    fit = all(segmenter["fit_to_judge"] for segmenter in results["segmenters"])
-    rows = []
-    for metric, (name, sign) in JUDGED.items():
-        judged = fit or metric not in DRIVING
-        for pair in results["comparisons"].get(metric) or []:
-            better = pair["first"] if pair["value"] is not None and pair["value"] * sign > 0 else pair["second"]
-            answer = f"{labels[better]} is better" if pair["distinguishable"] else "cannot be told apart"
-            rows.append({
-                "metric": name,
-                "first": labels[pair["first"]],
-                "second": labels[pair["second"]],
-                "value": _signed(pair["value"]),
-                "low": _signed(pair["low"]),
-                "high": _signed(pair["high"]),
-                "answer": answer if judged else "not judged",
-                "muted": not judged,
-            })  # fmt: skip
-    return rows
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else "0" if value == 0 else f"{value:+.3g}"
 
 
 def _matrices(results: Mapping[str, Any]) -> list[dict[str, Any]]:

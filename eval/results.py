@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from roadworthy.agent.episodes import Episode, read_episodes
 from roadworthy.eval.driving import compare_drives, drive_summary, finished_share, fit_to_judge, usable
+from roadworthy.eval.folder import StudyFolder, objective_labels, segmenter_name
 from roadworthy.eval.image_scores import compare_scores
 from roadworthy.eval.statistics import Difference
-from roadworthy.eval.study import StudyConfig, StudyFolder, objective_labels, segmenter_name, study_data
+from roadworthy.eval.study import StudyConfig, study_data
 from roadworthy.runtime import machine
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text

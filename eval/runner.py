@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.schedule import Job, Order, order, startable, time_left
-from roadworthy.eval.study import StudyFolder
 from roadworthy.runtime.errors import BadInput, RoadworthyError
 from roadworthy.runtime.files import write_text
 

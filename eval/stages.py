@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from roadworthy.eval.study import StudyFolder
+from roadworthy.eval.folder import StudyFolder
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
 
@@ -41,7 +41,7 @@ def record(root: Path, config: Config, progress: Progress) -> Facts:
         rig=CameraRig(width_px=config["width"], height_px=config["height"]),
         carla=config["carla"],
     )
-    result = record_frames(plan, StudyFolder(root).recording(config["split"]), progress)
+    result = record_frames(plan, StudyFolder(root).recording(config["split"]), progress, workers=config["workers"])
     return {"frames": result.frames, "restarts": result.restarts}
 
 

@@ -1,19 +1,19 @@
-"""What a study is: the typed plan of a comparison, its YAML file, its presets and where its files lie."""
+"""What a study is: the typed plan of a comparison, its YAML file and its presets."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from roadworthy.eval.folder import file_stem
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
 
@@ -184,102 +184,6 @@ def check_study(study: StudyConfig, source: str) -> None:
                           ("drive", study.drive.weathers)):  # fmt: skip
         if weathers not in ("training", "held-out"):
             raise BadInput(f"{source}: {key}.weathers is {weathers!r}, expected 'training' or 'held-out'")
-
-
-@dataclass(frozen=True)
-class StudyFolder:
-    """Where a study keeps its files. Everything in it can be looked at; `report` reads nothing else."""
-
-    root: Path
-
-    @property
-    def study(self) -> Path:
-        """The resolved configuration."""
-        return self.root / "study.yaml"
-
-    def recording(self, split: str) -> Path:
-        """The recorded data set `split`, "train" or "test"."""
-        return self.root / "recordings" / split
-
-    def run(self, name: str) -> Path:
-        """The training run of segmenter `name`."""
-        return self.root / "runs" / name
-
-    def model(self, name: str) -> Path:
-        """The exported model of segmenter `name`."""
-        return self.root / "models" / f"{name}.onnx"
-
-    def encoder(self, name: str) -> Path:
-        """The latent-only model that the driver of segmenter `name` looks through."""
-        return self.root / "models" / f"{name}.encoder.onnx"
-
-    def evaluation(self, name: str) -> Path:
-        """The segmentation metrics of segmenter `name`."""
-        return self.root / "evaluation" / f"{name}.json"
-
-    def frames(self, name: str) -> Path:
-        """Example predictions of segmenter `name`: train ids as PNG, named by the index of the image in the test data."""
-        return self.root / "evaluation" / f"{name}.frames"
-
-    @property
-    def latency(self) -> Path:
-        """The latency of all models."""
-        return self.root / "latency.json"
-
-    @property
-    def demonstrations(self) -> Path:
-        """What the autopilot showed."""
-        return self.root / "demonstrations"
-
-    def driver(self, name: str, policy_seed: int) -> Path:
-        """The policy of segmenter `name` trained with `policy_seed`."""
-        return self.root / "drivers" / f"{name}-p{policy_seed}"
-
-    def episodes(self, name: str, policy_seed: int, town: str) -> Path:
-        """The judged drives of one driver in one town."""
-        return self.root / "episodes" / f"{name}-p{policy_seed}-{file_stem(town)}.jsonl"
-
-    def sketch(self, town: str) -> Path:
-        """The road lines of a town, for the report's maps."""
-        return self.root / "sketches" / f"{file_stem(town)}.json"
-
-    def stage(self, job: str) -> Path:
-        """The done-marker of a job: its fingerprint, seconds and result."""
-        return self.root / "stages" / f"{job}.json"
-
-    def started(self, job: str) -> Path:
-        """The fingerprint of a job that has started; tells an interrupted job from one of another configuration."""
-        return self.root / "stages" / f"{job}.started.json"
-
-    def log(self, job: str) -> Path:
-        """What a job wrote to its standard error."""
-        return self.root / "logs" / f"{job}.log"
-
-    @property
-    def results(self) -> Path:
-        """All figures of the study, ready for other programs."""
-        return self.root / "results.json"
-
-    @property
-    def report(self) -> Path:
-        """The page to read."""
-        return self.root / "report.html"
-
-
-def file_stem(text: str) -> str:
-    """Turn a name into one that is safe in a file name and in a job name."""
-    return re.sub(r"[^A-Za-z0-9_+.=-]+", "-", text).strip("-.") or "unnamed"
-
-
-def objective_labels(objectives: Sequence[str]) -> list[str]:
-    """Name the objectives for people: without their options where that still tells them apart."""
-    bare = [" ".join(re.sub(r"\([^()]*\)", "", objective).split()) for objective in objectives]
-    return [short if bare.count(short) == 1 else objective for short, objective in zip(bare, objectives, strict=True)]
-
-
-def segmenter_name(label: str, seed: int) -> str:
-    """Name a trained segmenter after its objective's label and its training seed."""
-    return f"{file_stem(label)}-s{seed}"
 
 
 def _plain(value: Any) -> Any:

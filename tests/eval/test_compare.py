@@ -17,13 +17,14 @@ from roadworthy.agent.episodes import append_episode
 from roadworthy.eval import stages
 from roadworthy.eval.compare import check_names, compare, repeat_command
 from roadworthy.eval.evaluate import evaluate
+from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.image_scores import ImageScores, compare_scores
 from roadworthy.eval.plan import make_jobs
 from roadworthy.eval.report import write_report
 from roadworthy.eval.results import collect, entrants
 from roadworthy.eval.runner import fingerprints
 from roadworthy.eval.schedule import Job, order
-from roadworthy.eval.study import PRESETS, RecordingPlan, StudyConfig, StudyFolder
+from roadworthy.eval.study import PRESETS, RecordingPlan, StudyConfig
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.scores import confusion
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.runner import Progress, run_jobs, study_lock
 from roadworthy.eval.schedule import Job
-from roadworthy.eval.study import StudyFolder
 from roadworthy.runtime.errors import BadInput, RoadworthyError
 
 STAGES = '''
@@ -169,7 +169,7 @@ def test_ctrl_c_leaves_no_process_behind(folder: StudyFolder) -> None:
     script = (
         "from pathlib import Path\n"
         "from roadworthy.eval.runner import run_jobs\nfrom roadworthy.eval.schedule import Job\n"
-        "from roadworthy.eval.study import StudyFolder\n"
+        "from roadworthy.eval.folder import StudyFolder\n"
         f"run_jobs([Job('a', 'sleep_with_child', 'sleeping', {{}})], StudyFolder(Path({str(folder.root)!r})), cores=1,"
         " version='1', module='toy_stages')\n"
     )
@@ -184,7 +184,7 @@ def test_a_worker_ends_with_its_killed_parent(folder: StudyFolder) -> None:
     script = (
         "from pathlib import Path\n"
         "from roadworthy.eval.runner import run_jobs\nfrom roadworthy.eval.schedule import Job\n"
-        "from roadworthy.eval.study import StudyFolder\n"
+        "from roadworthy.eval.folder import StudyFolder\n"
         f"run_jobs([Job('a', 'count', 'counting', {{'file': 'a.txt', 'numbers': 10000, 'pause_s': 0.05}})],"
         f" StudyFolder(Path({str(folder.root)!r})), cores=1, version='1', module='toy_stages')\n"
     )

@@ -7,17 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from roadworthy.eval.study import (
-    PRESETS,
-    StudyFolder,
-    load_study,
-    objective_labels,
-    preset,
-    save_study,
-    segmenter_name,
-    study_data,
-    study_from,
-)
+from roadworthy.eval.folder import StudyFolder, objective_labels, segmenter_name
+from roadworthy.eval.study import PRESETS, load_study, preset, save_study, study_data, study_from
 from roadworthy.runtime.errors import BadInput
 
 
