@@ -30,7 +30,7 @@ from roadworthy.agent.town.protocol import STATE_STREAM, ok, response
 from roadworthy.agent.town.world import Buffer, Outlet, World
 
 HANDLERS = (batch, calls_actors, calls_traffic, calls_world)  # importing them fills the table of calls
-SUBSCRIBE_WAIT_S = 1.0
+SUBSCRIBE_WAIT_S = 5.0
 MANAGER_HOLD_S = 0.001
 MAX_MESSAGE_BYTES = 64 << 20  # of one call
 MAX_BACKLOG_BYTES = 256 << 20  # of unsent data per connection; a client that reads nothing for so long is dropped
@@ -67,7 +67,7 @@ class Server:
         self._numbers = itertools.count(1)
         self._connections: dict[int, Connection] = {}
         self._subscribers: dict[int, list[Connection]] = {}
-        self._expected: list[tuple[float, int]] = []  # (deadline, stream) of announced subscribers
+        self._expected: list[tuple[float, int, int]] = []  # (deadline, stream, client) of announced subscribers
         self._parked: deque[tuple[Connection, int]] = deque()  # ticks that wait for subscribers
         self._held: list[tuple[float, int, Connection, bytes]] = []  # answers that are held back
         self._managers = TrafficManagers()
@@ -118,7 +118,7 @@ class Server:
         if self._held:
             wake = min(wake, self._held[0][0])
         if self._parked and self._expected:
-            wake = min(wake, min(deadline for deadline, _ in self._expected))
+            wake = min(wake, min(entry[0] for entry in self._expected))
         elif self._parked:
             wake = now
         if self._free_running:
@@ -194,6 +194,7 @@ class Server:
                 del self._subscribers[connection.stream]
         if connection.unpacker is not None:
             self._managers.forget(connection.number)
+            self._expected = [entry for entry in self._expected if entry[2] != connection.number]
 
     def _serve(self, connection: Connection, events: int) -> None:
         if events & selectors.EVENT_WRITE:
@@ -274,7 +275,7 @@ class Server:
                 self._send(connection, _framed(self.world.last_state))
 
     def _expect(self, stream: int) -> None:
-        self._expected.append((time.monotonic() + SUBSCRIBE_WAIT_S, stream))
+        self._expected.append((time.monotonic() + SUBSCRIBE_WAIT_S, stream, self._context.client))
 
     def _end_stream(self, stream: int) -> None:
         # The sockets stay open until the client closes them: it would reconnect at once to a closed one.
