@@ -55,7 +55,8 @@ def evaluate(
         output: where the JSON goes; example predictions go to the folder `<output stem>.frames` beside it.
         split: of the data set, when it has several.
         ground: the evaluation's ground matrix; the taxonomy's `severity` by default.
-        groups: cluster of each image by name, for the bootstrap; by default every image is its own.
+        groups: cluster of each image by name, for the bootstrap. By default the frames of one drive of a recording are a
+            cluster (they look alike), and any other image is its own.
         examples: how many images, evenly spread over the data set, to keep with their predictions.
         threads: CPU threads of the runtime; None = all physical cores.
         batch: images per call.
@@ -85,7 +86,10 @@ def evaluate(
     kept = set(np.linspace(0, len(dataset) - 1, examples).round().astype(int).tolist()) if examples else set()
     frames = output.with_suffix(".frames")
 
-    scores, predictions = _score_images(segmenter, dataset, metadata, groups or {}, kept, batch, progress)
+    if groups is None:
+        kind, _, root = data.partition(":")
+        groups = episode_of_frame(Path(root).expanduser()) if kind == "recording" else {}
+    scores, predictions = _score_images(segmenter, dataset, metadata, groups, kept, batch, progress)
     resampling = cluster_bootstrap(scores.groups, seed=seed)
     estimates = {name: estimate(statistic, resampling) for name, statistic in scores.statistics(cost).items()}
     total = scores.confusions.sum(axis=0)
@@ -118,6 +122,20 @@ def evaluate(
     }
     write_text(output, json.dumps(result, allow_nan=False))
     return result
+
+
+def episode_of_frame(recording: Path) -> dict[str, str]:
+    """Map the names of a recording's frames to their drives. Raises `BadInput` when `meta.jsonl` does not tell."""
+    path = recording / "meta.jsonl"
+    found = {}
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.strip():
+                entry = json.loads(line)
+                found[str(entry["name"])] = f"episode {entry['episode']}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: not the list of a recording's frames ({error!r}); record again") from error
+    return found
 
 
 def _score_images(

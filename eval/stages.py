@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from roadworthy.eval.folder import StudyFolder
-from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
 
 Config = Mapping[str, Any]
@@ -95,12 +94,10 @@ def evaluate(root: Path, config: Config, progress: Progress) -> Facts:
     from roadworthy.eval.evaluate import evaluate as evaluate_model
 
     folder, name = StudyFolder(root), config["name"]
-    recording = folder.recording("test")
     result = evaluate_model(
         folder.model(name),
-        f"recording:{recording}",
+        f"recording:{folder.recording('test')}",
         folder.evaluation(name),
-        groups=episode_of_frame(recording),
         examples=config["examples"],
         threads=1,
         seed=config["seed"],
@@ -261,17 +258,3 @@ def _weathers(which: str) -> tuple[str, ...]:
     from roadworthy.agent.weather import HELD_OUT_WEATHERS, TRAINING_WEATHERS
 
     return HELD_OUT_WEATHERS if which == "held-out" else TRAINING_WEATHERS
-
-
-def episode_of_frame(recording: Path) -> dict[str, str]:
-    """Map the frames of a recording to their episodes: frames of one drive look alike and count as one cluster."""
-    path = recording / "meta.jsonl"
-    found = {}
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.strip():
-                entry = json.loads(line)
-                found[str(entry["name"])] = f"episode {entry['episode']}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: not the list of a recording's frames ({error!r}); record again") from error
-    return found
