@@ -216,10 +216,12 @@ class DriveEnv(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
 
     def _start_afresh(self) -> None:
         """Reload an embedded town, so that the same seed gives the same frames; a real server would leak actors and memory."""
-        if self.ego is None or self.session is None or self.session.town is None:
-            return
         try:
-            self.ego.close()
+            ego = self._ready()
+            assert self.session is not None
+            if self.session.town is None:
+                return
+            ego.close()
             self.session.reload()
             self.ego = self._new_ego(self.session)
         except SimulatorLost:
