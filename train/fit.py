@@ -201,7 +201,7 @@ class _Trainer:
             if value != value or value in (float("inf"), float("-inf")):
                 raise RoadworthyError(
                     f"training stopped at iteration {self.iteration}: the loss term {name!r} is {value}. Lower the learning "
-                    f"rate (now {self.config.learning_rate:g}); the checkpoint before it is in {self.output}"
+                    f"rate (now {self.config.learning_rate:g}); a checkpoint from before is kept in {self.output} if one was due"
                 )
             self.losses[name] = SMOOTHING * self.losses[name] + (1 - SMOOTHING) * value if name in self.losses else value
         if self.curves is not None:
