@@ -80,9 +80,9 @@ def light_from_weather(weather: Sequence[float], seed: int = 0) -> Light:
     fog_density = 0.0012 + 0.045 * mist**1.7 + 0.006 * rain + 0.03 * dust
     fog_start = min(max(float(weather[FOG_DISTANCE]), 0.0), 200.0)
     rng = np.random.default_rng(zlib.crc32(struct.pack("<14fI", *(float(v) for v in weather), seed & 0xFFFFFFFF)))
-    gain = rng.uniform(1.0, 1.42) * rng.uniform(0.95, 1.05, 3) * (1.0 + 0.3 * night)
+    gain = rng.uniform(1.02, 1.36) * rng.uniform(0.95, 1.05, 3) * (1.0 + 0.3 * night)
     # A camera opens up in the dark, and its noise grows with it.
-    noise = float(rng.uniform(1.2, 4.5)) * (1.0 + 0.9 * night)
+    noise = float(rng.uniform(1.2, 3.8)) * (1.0 + 0.7 * night)
     return Light(
         sun_direction(float(weather[AZIMUTH]), altitude), _triple(sun_colour), _triple(ambient), _triple(horizon),
         _triple(zenith), fog_density, fog_start, wet, deposits * (0.4 + 0.6 * wet), night, cloud, rain, wind, _triple(gain),

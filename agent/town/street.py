@@ -44,23 +44,23 @@ def add_traffic_light(
     wide = len(lanes) > 1
     top = 5.6 if wide else 4.0
     builder.cylinder(0.10, -0.2, top, pole, pose, sides=6, end_radius=0.08)
-    _head(builder, pose, -0.05, 0.0, 2.75, first_lamp, number)
+    _head(builder, pose, -0.05, 0.0, 2.6, first_lamp, number)
     if wide:
         middle = np.mean([(stop.x - signal.x, stop.y - signal.y) for stop in lanes], axis=0)
         reach = float(-middle[0] * math.sin(pose.yaw) + middle[1] * math.cos(pose.yaw))  # local y of the lanes' middle
         low, high = min(reach, 0.0), max(reach, 0.0)
         builder.box((-0.06, low, top - 0.15), (0.06, high, top), pole, pose, floor=True)
-        _head(builder, pose, -0.05, reach, top - 1.25, first_lamp, number)
+        _head(builder, pose, -0.05, reach, top - 1.45, first_lamp, number)
 
 
 def _head(builder: MeshBuilder, pose: Pose, x: float, y: float, z: float, first_lamp: int, number: int) -> None:
     """Three lamps in a dark box that looks towards local -x; red on top."""
     box = Paint(Layer.PLAIN, Tag.TRAFFIC_LIGHT, (0.07, 0.08, 0.07), number)
-    builder.box((x - 0.22, y - 0.22, z), (x + 0.1, y + 0.22, z + 1.15), box, pose, floor=True)
+    builder.box((x - 0.26, y - 0.26, z), (x + 0.12, y + 0.26, z + 1.32), box, pose, floor=True)
     for k, colour in enumerate(LAMP_COLOURS):
-        centre = pose.place(np.array([[x - 0.235, y, z + 0.95 - 0.36 * k]]))[0]
+        centre = pose.place(np.array([[x - 0.275, y, z + 1.08 - 0.42 * k]]))[0]
         lamp = Paint(Layer.PLAIN, Tag.TRAFFIC_LIGHT, colour, number, first_lamp + k)
-        builder.disc(0.145, lamp, Pose(float(centre[0]), float(centre[1]), float(centre[2]), pose.yaw), sides=7)
+        builder.disc(0.175, lamp, Pose(float(centre[0]), float(centre[1]), float(centre[2]), pose.yaw), sides=7)
 
 
 def add_sign(builder: MeshBuilder, placement: Placement, signal: Signal, z: float, rng: np.random.Generator) -> None:
@@ -75,14 +75,14 @@ def add_sign(builder: MeshBuilder, placement: Placement, signal: Signal, z: floa
         spot = pose.place(np.array([[-out, 0.0, 2.4]]))[0]
         return Pose(float(spot[0]), float(spot[1]), float(spot[2]), pose.yaw)
 
-    sides, corner, radius = 12, 0.0, 0.40
+    sides, corner, radius = 12, 0.0, 0.46
     if signal.kind == "stop":
-        sides, corner, radius = 8, math.pi / 8, 0.45
+        sides, corner, radius = 8, math.pi / 8, 0.52
         builder.disc(radius, Paint(Layer.STOP, Tag.TRAFFIC_SIGNS, instance=number), plate(0.06), sides=sides, corner=corner)
     elif signal.kind == "yield":
-        sides, corner, radius = 3, -math.pi / 2, 0.55
+        sides, corner, radius = 3, -math.pi / 2, 0.62
         builder.disc(radius, face.tinted((0.78, 0.10, 0.10)), plate(0.06), sides=sides, corner=corner)
-        builder.disc(0.32, face.tinted((0.9, 0.9, 0.9)), plate(0.075), sides=sides, corner=corner)
+        builder.disc(0.37, face.tinted((0.9, 0.9, 0.9)), plate(0.075), sides=sides, corner=corner)
     elif signal.kind == "speed":
         nearest = int(np.argmin([abs(limit - signal.value) for limit in SPEED_LIMITS]))
         builder.disc(radius, Paint(Layer.SPEED + nearest, Tag.TRAFFIC_SIGNS, instance=number), plate(0.06), sides=sides)
