@@ -110,8 +110,8 @@ def plan_episodes(config: RecordConfig) -> list[Episode]:
 def record(config: RecordConfig, output: Path, progress: Progress | None = None, *, workers: int = 2) -> RecordResult:
     """Record into the folder `output`; a recording of the same configuration that was interrupted goes on.
 
-    `workers` embedded towns drive at a time; a server at `config.carla` is used by one. The frames are the same for any
-    number of them. Raises `BadInput` for a folder that holds something else, an unknown town or weather, or no CARLA server
+    `workers` embedded towns drive at a time; a server at `config.carla` is used by one. Drives and labels are the same for
+    any number of them. Raises `BadInput` for a folder that holds something else, an unknown town or weather, or no CARLA server
     at `config.carla`; `RoadworthyError` if the simulator keeps dying.
     """
     config.check()
@@ -162,14 +162,13 @@ def record_episodes(report: Report, config: RecordConfig, output: Path, episodes
     done = recording.frames_by_episode()
     finished = sum(episode.index in done for episode in episodes)
     with Session.open(config.carla, map=episodes[0].town, seed=config.seed) as session, ThreadPoolExecutor(1) as writer:
-        for number, episode in enumerate(e for e in episodes if e.index not in done):
+        for episode in (e for e in episodes if e.index not in done):
 
             def on_frames(frames: int, episode: Episode = episode, finished: int = finished) -> None:
                 text = f"episode {episode.index + 1} of {config.episodes}, frame {frames} of {config.frames}"
                 report((text, (finished + frames / config.frames) / len(episodes), False))
 
-            if number > 0:
-                session.reload()  # so that an episode is the same whatever was recorded before it
+            session.reload()  # so that an episode is the same whatever was before it
             lines = _drive(session, config, episode, recording, writer, on_frames)
             recording.add_episode(lines)
             finished += 1
@@ -186,6 +185,7 @@ def _drive(
 ) -> list[dict[str, Any]]:
     """Drive one episode, save its images, and return its lines."""
     rng = np.random.default_rng(episode.seed)
+    began_s = session.world.get_snapshot().timestamp.elapsed_seconds
     weather = vary(get_weather(episode.weather), rng)
     session.world.set_weather(weather)
     ego = _spawn_ego(session, rng)
@@ -200,7 +200,7 @@ def _drive(
     saved: list[tuple[dict[str, Any], Future[dict[str, str]]]] = []
     for tick in range(config.frames * MAX_TICKS_PER_FRAME):
         frame = session.tick()
-        states[frame] = _state(session, ego, traffic.manager)
+        states[frame] = _state(session, ego, traffic.manager, began_s)
         if tick % REPORT_TICKS == 0:
             on_frames(len(saved))
         for images in cameras.arrived():
@@ -266,7 +266,7 @@ def _spawn_ego(session: Session, rng: np.random.Generator) -> carla.Actor:
     raise RoadworthyError(f"no free place for the car on map {session.map_name!r} ({len(places)} spawn points)")
 
 
-def _state(session: Session, ego: carla.Actor, manager: carla.TrafficManager) -> dict[str, Any]:
+def _state(session: Session, ego: carla.Actor, manager: carla.TrafficManager, began_s: float) -> dict[str, Any]:
     """Return where the car is, how fast it is, and what the autopilot is about to do, as a command."""
     snapshot = session.world.get_snapshot()
     state = snapshot.find(ego.id)
@@ -275,7 +275,7 @@ def _state(session: Session, ego: carla.Actor, manager: carla.TrafficManager) ->
     numbers = {"x": place.x, "y": place.y, "z": place.z, "pitch": turn.pitch, "yaw": turn.yaw, "roll": turn.roll}
     action = str(manager.get_next_action(ego)[0]).upper()
     return {
-        "time_s": round(snapshot.timestamp.elapsed_seconds, 3),
+        "time_s": round(snapshot.timestamp.elapsed_seconds - began_s, 3),
         "pose": {key: round(value, 4) for key, value in numbers.items()},
         "speed_mps": round(math.hypot(velocity.x, velocity.y, velocity.z), 3),
         "command": int(RoadOption.__members__.get(action, RoadOption.LANEFOLLOW)),

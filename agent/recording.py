@@ -4,7 +4,7 @@
 - `rgb/NAME.png` (or `.jpg`) and `semantic/NAME.png`: the two cameras of one tick. The latter holds CARLA's raw tags, 8 bit,
   one channel;
 - `meta.jsonl`: one JSON object per frame with `name`, `rgb` and `semantic` (file names in the folder), `episode`, `town`,
-  `weather`, `weather_parameters`, `seed` (of the episode), `frame` and `time_s` (of the simulator), `pose`
+  `weather`, `weather_parameters`, `seed` (of the episode), `frame` (of the simulator), `time_s` (of the episode), `pose`
   (x, y, z in metres; pitch, yaw, roll in degrees; the car in CARLA's axes), `speed_mps`, `command` (CARLA's RoadOption number).
 
 A frame counts only once its line is in `meta.jsonl`. Lines are added for whole episodes, after the episode's images.

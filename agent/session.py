@@ -87,7 +87,10 @@ class Session:
         self._enter(name)
 
     def reload(self) -> None:
-        """Start the loaded map afresh: no actors, clock and random numbers at their beginning. Never with live traffic."""
+        """Start the loaded map afresh, without actors and at the first tick: what follows can be repeated exactly.
+
+        Never with live traffic: a client with a Traffic Manager crashes.
+        """
         self._enter("")
 
     def _enter(self, name: str | None) -> None:
@@ -104,9 +107,10 @@ class Session:
                 self._actors.clear()
             self.map = self.world.get_map()
             settings = self.world.get_settings()
-            settings.synchronous_mode = True
-            settings.fixed_delta_seconds = self.fixed_delta_s
-            self.world.apply_settings(settings)
+            if not settings.synchronous_mode or settings.fixed_delta_seconds != self.fixed_delta_s:
+                settings.synchronous_mode = True
+                settings.fixed_delta_seconds = self.fixed_delta_s
+                self.world.apply_settings(settings)  # takes a few ticks, how many depends on timing
         except RuntimeError as error:
             raise self._lost(error) from error
 
