@@ -133,7 +133,9 @@ class Server:
     def _release(self) -> None:
         """Do what has been waiting and is due."""
         now = time.monotonic()
-        self._expected = [entry for entry in self._expected if entry[0] > now]
+        for entry in [entry for entry in self._expected if entry[0] <= now]:
+            self._expected.remove(entry)
+            self._log(f"client {entry[2]} announced a subscriber to stream {entry[1]}, and none came in {SUBSCRIBE_WAIT_S} s")
         if self._parked and not self._expected:
             for connection, message_id in self._take_parked():
                 self._tick(connection, message_id)
