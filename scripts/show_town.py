@@ -29,9 +29,10 @@ WEATHERS = {  # CARLA's 14 parameters
 PALETTE = {  # Cityscapes' colours
     Tag.ROADS: (128, 64, 128), Tag.SIDEWALKS: (244, 35, 232), Tag.BUILDINGS: (70, 70, 70), Tag.WALLS: (102, 102, 156),
     Tag.FENCES: (190, 153, 153), Tag.POLES: (153, 153, 153), Tag.TRAFFIC_LIGHT: (250, 170, 30),
-    Tag.TRAFFIC_SIGNS: (220, 220, 0), Tag.VEGETATION: (107, 142, 35), Tag.TERRAIN: (152, 251, 152), Tag.SKY: (70, 130, 180), Tag.PEDESTRIANS: (220, 20, 60),
-    Tag.RIDER: (255, 0, 0), Tag.CAR: (0, 0, 142), Tag.TRUCK: (0, 0, 70), Tag.BUS: (0, 60, 100), Tag.MOTORCYCLE: (0, 0, 230),
-    Tag.BICYCLE: (119, 11, 32), Tag.STATIC: (110, 190, 160), Tag.ROAD_LINES: (157, 234, 50),
+    Tag.TRAFFIC_SIGNS: (220, 220, 0), Tag.VEGETATION: (107, 142, 35), Tag.TERRAIN: (152, 251, 152),
+    Tag.SKY: (70, 130, 180), Tag.PEDESTRIANS: (220, 20, 60), Tag.RIDER: (255, 0, 0), Tag.CAR: (0, 0, 142),
+    Tag.TRUCK: (0, 0, 70), Tag.BUS: (0, 60, 100), Tag.MOTORCYCLE: (0, 0, 230), Tag.BICYCLE: (119, 11, 32),
+    Tag.STATIC: (110, 190, 160), Tag.ROAD_LINES: (157, 234, 50),
 }  # fmt: skip
 VEHICLES = (
     ("car", 4.5, 1.85, 1.48, 0), ("car", 3.8, 1.7, 1.52, 0), ("van", 5.2, 2.0, 2.3, 0), ("truck", 7.6, 2.5, 3.2, 0),
