@@ -26,10 +26,9 @@ class Dot:
     low: float | None = None
     high: float | None = None
     note: str = ""  # shown when the pointer rests on it
-    muted: bool = False
 
 
-def marker(series: int, x: float, y: float, size: float = 4.5, title: str = "", extra: str = "") -> Markup:
+def marker(series: int, x: float, y: float, size: float = 4.5, title: str = "") -> Markup:
     """Draw the symbol of model number `series` at (x, y)."""
     shape = MARKERS[series % len(MARKERS)]
     if shape == "circle":
@@ -47,8 +46,7 @@ def marker(series: int, x: float, y: float, size: float = 4.5, title: str = "", 
         )
         body = Markup('<path d="M{}Z"').format("L".join(f"{a:.1f} {b:.1f}" for a, b in corners))
     tag = {"circle": "circle", "square": "rect"}.get(shape, "path")
-    css = f"series s{series % 6} {extra}".strip()
-    return body + Markup(' class="{}">{}</{}>').format(css, _title(title), tag)
+    return body + Markup(' class="series s{}">{}</{}>').format(series % 6, _title(title), tag)
 
 
 def _title(text: str) -> Markup:
@@ -114,15 +112,14 @@ def interval_chart(dots: Sequence[Dot], label: str, *, zero: bool = False) -> Ma
     body = _axis(ticks, left, right, top, bottom)
     for row, dot in enumerate(dots):
         y = top + ROW * (row + 0.5)
-        css = "muted" if dot.muted else ""
-        body += _text(left - 8, y + 4, _short(dot.label, 24), f"name {css}", "end")
+        body += _text(left - 8, y + 4, _short(dot.label, 24), "name", "end")
         if dot.low is not None and dot.high is not None:
             ends = [_place(end, ticks, left, right) for end in (dot.low, dot.high)]
-            body += Markup('<line class="whisker s{} {}" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>').format(
-                dot.series % 6, css, *ends, y=y
+            body += Markup('<line class="whisker s{}" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>').format(
+                dot.series % 6, *ends, y=y
             )
         if dot.value is not None:
-            body += marker(dot.series, _place(dot.value, ticks, left, right), y, title=dot.note, extra=css)
+            body += marker(dot.series, _place(dot.value, ticks, left, right), y, title=dot.note)
     return _svg(WIDTH, bottom + 22, label, body)
 
 

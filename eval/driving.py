@@ -20,6 +20,7 @@ from roadworthy.eval.statistics import (
     Difference,
     Estimate,
     Resampling,
+    binomial_interval,
     differences,
     estimate,
     nested_bootstrap,
@@ -166,10 +167,17 @@ def drive_summary(episodes: Sequence[Episode], *, seed: int = 0) -> DriveSummary
         episodes=len(episodes),
         km=sum(episode.distance_m for episode in episodes) / 1000,
         completion=estimate(weighted_mean(np.array([unaided_completion(episode) for episode in episodes])), resampling),
-        success=estimate(weighted_mean(np.array([float(finished(episode)) for episode in episodes])), resampling),
+        success=_success(episodes, resampling),
         rescues=sum(episode.rescues for episode in episodes),
         between={kind: _widen(km_between(episodes, kind), episodes, resampling) for kind in INFRACTION_KINDS},
     )
+
+
+def _success(episodes: Sequence[Episode], resampling: Resampling) -> Estimate:
+    """Estimate the share of finished routes; the exact binomial interval where it is wider (none or all finished)."""
+    exact = binomial_interval(sum(finished(episode) for episode in episodes), len(episodes))
+    resampled = estimate(weighted_mean(np.array([float(finished(episode)) for episode in episodes])), resampling)
+    return replace(exact, low=float(np.fmin(exact.low, resampled.low)), high=float(np.fmax(exact.high, resampled.high)))
 
 
 def _widen(exact: KmBetween, episodes: Sequence[Episode], resampling: Resampling) -> KmBetween:

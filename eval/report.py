@@ -74,7 +74,7 @@ def render(results: Mapping[str, Any], examples: Sequence[Example]) -> str:
         ranking=[ranking_row(segmenter) for segmenter in ranked(segmenters)],
         order={segmenter["name"]: index for index, segmenter in enumerate(segmenters)},
         panels=[_panel(metric, results) for metric in PANELS],
-        driving_panel=_driving_panel(segmenters, judges),
+        driving_panel=_driving_panel(segmenters),
         driving=[driving_row(segmenter, where) for segmenter in segmenters for where in ("training", "held_out")],
         pairs=pair_rows(results),
         latency=[latency_row(segmenter) for segmenter in segmenters],
@@ -120,7 +120,7 @@ def _panel(metric: str, results: Mapping[str, Any]) -> dict[str, Any]:
     return {"title": title, "meaning": meaning, "direction": direction, "chart": charts.interval_chart(dots, title)}
 
 
-def _driving_panel(segmenters: Sequence[Mapping[str, Any]], judges: bool) -> Any:
+def _driving_panel(segmenters: Sequence[Mapping[str, Any]]) -> Any:
     dots = []
     for index, segmenter in enumerate(segmenters):
         for where, words in (("training", "training town"), ("held_out", "held-out town")):
@@ -130,9 +130,7 @@ def _driving_panel(segmenters: Sequence[Mapping[str, Any]], judges: bool) -> Any
             completion = drive["completion"]
             label = f"{segmenter['label']}, {words.split()[0]}"
             note = f"{segmenter['label']}, {words}: {completion['value']:.0%} of a route per start"
-            dots.append(
-                charts.Dot(label, index, completion["value"], completion["low"], completion["high"], note, muted=not judges)
-            )
+            dots.append(charts.Dot(label, index, completion["value"], completion["low"], completion["high"], note))
     return charts.interval_chart(dots, "route completion, 0 to 1", zero=True)
 
 

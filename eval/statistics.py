@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaincinv, ndtr, stdtrit
+from scipy.special import betaincinv, gammaincinv, ndtr, stdtrit
 
 from roadworthy.runtime.errors import BadInput
 
@@ -188,3 +188,15 @@ def poisson_interval(events: int, exposure: float, level: float = LEVEL) -> Esti
     low = float(gammaincinv(events, tail)) if events else 0.0
     high = float(gammaincinv(events + 1, 1 - tail))
     return Estimate(events / exposure, low / exposure, high / exposure, level)
+
+
+def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> Estimate:
+    """Return the share `successes / trials` with Clopper and Pearson's exact interval (Biometrika 26, 1934)."""
+    if not 0 <= successes <= trials or trials == 0:
+        raise BadInput(
+            f"{successes} successes in {trials} trials; expected at least one trial and no more successes than trials"
+        )
+    tail = (1 - level) / 2
+    low = float(betaincinv(successes, trials - successes + 1, tail)) if successes else 0.0
+    high = float(betaincinv(successes + 1, trials - successes, 1 - tail)) if successes < trials else 1.0
+    return Estimate(successes / trials, low, high, level)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import poisson
+from scipy.stats import binomtest, poisson
 
 from roadworthy.eval import statistics
 from roadworthy.runtime.errors import BadInput
@@ -131,9 +131,19 @@ def test_poisson_interval_is_exact(events: int, exposure: float) -> None:
         assert rate.high * exposure == pytest.approx(-math.log(0.025))  # 3.69 events per exposure cannot be excluded
 
 
+@given(trials=st.integers(1, 30), data=st.data())
+def test_binomial_interval_agrees_with_scipy(trials: int, data: st.DataObject) -> None:
+    successes = data.draw(st.integers(0, trials))
+    share = statistics.binomial_interval(successes, trials)
+    expected = binomtest(successes, trials).proportion_ci(0.95, method="exact")
+    assert (share.low, share.high) == pytest.approx((expected.low, expected.high))
+
+
 def test_impossible_rates_are_refused() -> None:
     with pytest.raises(BadInput):
         statistics.poisson_interval(-1, 2)
     assert math.isnan(statistics.poisson_interval(0, 0).value)
+    with pytest.raises(BadInput):
+        statistics.binomial_interval(3, 2)
     with pytest.raises(BadInput, match="nothing to resample"):
         statistics.cluster_bootstrap([])
