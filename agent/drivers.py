@@ -82,7 +82,8 @@ def _train_driver(report: Report, task: DriverTask, folder: Path, config: Driver
         save_policy(policy, cloned, facts)
         report(("imitation done", 0.6, True))
     if config.a2c_steps > 0:
-        policy, facts = _fine_tune(policy, facts, task, config, progress)
+        policy, a2c = fine_tune(policy, task.model, config, lambda text, share: progress(text, 0.6 + 0.4 * share))
+        facts = {**facts, "a2c": a2c}
     save_policy(policy, task.policy, facts)
 
 
@@ -105,35 +106,33 @@ def _imitate(task: DriverTask, folder: Path, config: DriverConfig, progress: Pro
     return result.policy, {"segmenter": task.segmenter, "model": task.model.name, "seed": config.seed, "imitation": imitation}
 
 
-def _fine_tune(
-    policy: DrivePolicy, facts: dict[str, Any], task: DriverTask, config: DriverConfig, progress: Progress
-) -> tuple[DrivePolicy, dict[str, Any]]:
-    """Let A2C drive; keep its policy only if it does no worse on the judging routes than the imitated one.
+def fine_tune(policy: DrivePolicy, model: Path, config: DriverConfig, progress: Progress) -> tuple[DrivePolicy, dict[str, Any]]:
+    """Let A2C drive; return its policy if it does better on the judging routes, else the one given, and what happened.
 
     A short stretch of A2C can ruin a policy that drives. The judging routes, weathers and traffic are of the training world and
-    the same for both; a tie keeps the imitated policy.
+    the same for both; a tie keeps the policy that was given. The simulator's client lives in this process: run it in a worker.
     """
     began = time.monotonic()
-    env = DriveEnv(load(task.model, device="cpu", threads=config.clone.threads), config.world)
+    env = DriveEnv(model, replace(config.world, threads=config.clone.threads))
     try:
-        before = _judge(policy, env, config, lambda text: progress(f"before A2C: {text}", 0.62))
+        before = _judge(policy, env, config, lambda text: progress(f"before A2C: {text}", 0.05))
         tuned = copy.deepcopy(policy)
         settings = LearnConfig.fine_tune(config.a2c_steps, config.seed)
-        result = learn(tuned, env, settings, lambda text, share: progress(text, 0.65 + 0.25 * share))
-        after = _judge(tuned, env, config, lambda text: progress(f"after A2C: {text}", 0.92))
+        result = learn(tuned, env, settings, lambda text, share: progress(text, 0.1 + 0.7 * share))
+        after = _judge(tuned, env, config, lambda text: progress(f"after A2C: {text}", 0.85))
     finally:
         env.close()
     better = after > before
-    a2c = {
+    facts = {
         "steps": result.steps,
         "episodes": result.episodes,
         "mean_return": round(float(np.mean(result.returns)), 2) if result.returns else None,
-        "judged_before": round(before, 3),
-        "judged_after": round(after, 3),
+        "judged_before": before,
+        "judged_after": after,
         "kept": better,
         "seconds": round(time.monotonic() - began, 1),
     }
-    return (tuned if better else policy), {**facts, "a2c": a2c}
+    return (tuned if better else policy), facts
 
 
 def _judge(policy: DrivePolicy, env: DriveEnv, config: DriverConfig, progress: Callable[[str], None]) -> float:
@@ -147,4 +146,4 @@ def _judge(policy: DrivePolicy, env: DriveEnv, config: DriverConfig, progress: C
             observation, reward, ended, truncated, _ = env.step(policy.act(observation))
             total, over = total + reward, ended or truncated
         returns.append(total)
-    return float(np.mean(returns))
+    return round(float(np.mean(returns)), 3)
