@@ -1,6 +1,7 @@
 """The blueprint library: CARLA's own ids and attributes, with the size, mass and drive of each vehicle.
 
-Sizes follow the boxes that CARLA 0.9.15 reports for the same ids, to a few centimetres; masses are the cars' kerb
+Sizes follow the boxes that CARLA 0.9.15 reports for the same ids, to a few centimetres (but for the bus, whose box there
+is wider than a lane); masses are the cars' kerb
 weights. One list, `BLUEPRINTS`: adding an actor type is adding a line.
 """
 
@@ -149,7 +150,7 @@ _VEHICLES = (
     _vehicle("vehicle.volkswagen.t2", "van", (4.48, 2.07, 2.04), _car(1480.0, 2.40, 2.6, 20.0, 0.9)),
     _vehicle("vehicle.carlamotors.firetruck", "truck", (8.47, 2.89, 3.83), _TRUCK, generation=2, special="emergency"),
     _vehicle("vehicle.carlamotors.carlacola", "truck", (5.20, 2.61, 2.47), _SMALL_TRUCK),
-    _vehicle("vehicle.mitsubishi.fusorosa", "bus", (10.27, 3.94, 4.25), _BUS, generation=2),
+    _vehicle("vehicle.mitsubishi.fusorosa", "bus", (10.27, 2.95, 3.60), _BUS, generation=2),
     _vehicle("vehicle.kawasaki.ninja", "motorcycle", (2.03, 0.80, 1.45), _MOTORCYCLE),
     _vehicle("vehicle.vespa.zx125", "motorcycle", (1.82, 0.80, 1.40), _SCOOTER),
     _vehicle("vehicle.bh.crossbike", "bicycle", (1.49, 0.86, 1.62), _BICYCLE, lights=False),

@@ -37,7 +37,7 @@ from roadworthy.agent.town.bodies import (
     Y,
     Z,
 )
-from roadworthy.agent.town.physics import step_vehicle, step_walker
+from roadworthy.agent.town.physics import Grip, step_vehicle, step_walker
 
 BOUNCE = 0.12
 FRICTION = 0.35
@@ -253,7 +253,8 @@ def _advance(
     active: Ints,
     steps: int,
     dt: float,
-    grip: float,
+    side_grip: float,
+    brake_grip: float,
     pose: Floats,
     velocity: Floats,
     spin: Floats,
@@ -286,7 +287,9 @@ def _advance(
             if not simulated[i]:
                 continue
             if kind[i] == VEHICLE:
-                step_vehicle(i, dt, grip, pose, velocity, spin, push, control, drive, model, ground, weightless[i])
+                step_vehicle(
+                    i, dt, side_grip, brake_grip, pose, velocity, spin, push, control, drive, model, ground, weightless[i]
+                )
             elif kind[i] == WALKER:
                 step_walker(i, dt, pose, velocity, push, control, drive, shape, model, ground, weightless[i])
         for k in range(n):
@@ -363,7 +366,7 @@ def _advance(
     return count
 
 
-def advance(bodies: Bodies, active: Ints, seconds: float, grip: float, static: StaticBoxes) -> list[Contact]:
+def advance(bodies: Bodies, active: Ints, seconds: float, grip: Grip, static: StaticBoxes) -> list[Contact]:
     """Move the bodies in rows `active` on by `seconds`; returns who touched whom.
 
     Accelerations become the tick's mean change of velocity; forces (`bodies.push`) are used up.
@@ -376,7 +379,7 @@ def advance(bodies: Bodies, active: Ints, seconds: float, grip: float, static: S
         active,
         steps,
         seconds / steps,
-        grip,
+        *grip,
         bodies.pose,
         bodies.velocity,
         bodies.spin,

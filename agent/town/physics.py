@@ -12,7 +12,9 @@ u, sideways speed w (to the right) and yaw rate r (clockwise from above), per su
   air drag `drag * u²`, and what the ground adds (grass, sand);
 - tyres: each axle's lateral force opposes its sideways slip velocity, `F = C * v_lat / max(|u|, SLOW_MPS)` with
   `C = CORNERING * axle load`, and never exceeds `grip * load`; what the brakes or the engine use of the grip is taken off
-  (friction ellipse). Grip is `DRY_GRIP`, times the tyre's own factor, times `1 - WET_LOSS * wetness`, times the ground's;
+  (friction ellipse). The front wheels are never turned further than `MAX_SLIP_RAD` past the direction in which they
+  would roll freely. Sideways and along the car the grip is `SIDE_GRIP` and `BRAKE_GRIP`, less on wet roads
+  (`WET_SIDE_LOSS`, `WET_BRAKE_LOSS`), times the tyre's own factor, times the ground's;
 - w and r are integrated implicitly (the tyres are stiff at low speed), u explicitly;
 - the body pitches and rolls on its springs with a first-order lag, two-wheelers lean into the curve;
 - no road is perfectly even: headings wander by about a hundredth of a degree (deterministic, depends on place and actor).
@@ -26,6 +28,7 @@ a blow until friction stops them.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -81,8 +84,11 @@ from roadworthy.agent.town.bodies import (
 )
 
 GRAVITY = 9.81  # [m/s²]
-DRY_GRIP = 0.98  # tyre friction coefficient on dry asphalt
-WET_LOSS = 0.40  # share of the grip that a fully wet road takes
+SIDE_GRIP = 1.3  # sideways friction on dry asphalt: CARLA's tyres are sticky, and its Traffic Manager counts on it
+BRAKE_GRIP = 0.95  # friction that braking and driving can use on dry asphalt
+WET_SIDE_LOSS = 0.1  # share of the sideways grip that a fully wet road takes
+WET_BRAKE_LOSS = 0.3  # share of the braking grip that a fully wet road takes
+MAX_SLIP_RAD = 0.2  # front wheels are not turned further than this past where they roll freely: more would grip less
 CORNERING = 10.0  # cornering stiffness per axle load [1/rad]
 SLOW_MPS = 1.5  # below this speed slip is measured against it, so that standing is no singularity
 STEER_RATE = 3.0  # full locks per second
@@ -127,17 +133,28 @@ def set_steering_curve(bodies: Bodies, slot: int, curve: tuple[tuple[float, floa
     bodies.model[slot, CURVE : CURVE + CURVE_POINTS] = np.clip(np.interp(grid, speeds, factors), 0.0, 1.0)
 
 
-def grip_of(wetness_percent: float, deposits_percent: float) -> float:
-    """Tyre friction coefficient of asphalt under this weather: wetness film or standing water, whichever is worse [0..100]."""
+class Grip(NamedTuple):
+    """Friction coefficients of the asphalt everywhere in the town."""
+
+    side: float
+    brake: float
+
+
+DRY = Grip(SIDE_GRIP, BRAKE_GRIP)
+
+
+def grip_of(wetness_percent: float, deposits_percent: float) -> Grip:
+    """Friction under this weather: the film of water or the standing water, whichever is worse [0..100]."""
     wet = min(max(wetness_percent, deposits_percent, 0.0), 100.0) / 100.0
-    return DRY_GRIP * (1.0 - WET_LOSS * wet)
+    return Grip(SIDE_GRIP * (1.0 - WET_SIDE_LOSS * wet), BRAKE_GRIP * (1.0 - WET_BRAKE_LOSS * wet))
 
 
 @numba.njit(cache=True)
 def step_vehicle(
     i: int,
     dt: float,
-    grip: float,
+    side_grip: float,
+    brake_grip: float,
     pose: Floats,
     velocity: Floats,
     spin: Floats,
@@ -148,7 +165,7 @@ def step_vehicle(
     ground: Floats,
     weightless: bool,
 ) -> None:
-    """Advance vehicle `i` by `dt` seconds on a road of friction `grip` (the model is in the module's docstring)."""
+    """Advance vehicle `i` by `dt` seconds on a road of these frictions (the model is in the module's docstring)."""
     p = model[i]
     mass = p[MASS]
     if drive[i, FRESH] > 0.0:
@@ -177,7 +194,8 @@ def step_vehicle(
     if airborne:
         drive[i, THROTTLE_NOW] = 0.0
     else:
-        mu = grip * p[GRIP] * ground[i, GROUND_GRIP]
+        mu = side_grip * p[GRIP] * ground[i, GROUND_GRIP]
+        most = brake_grip * p[GRIP] * ground[i, GROUND_GRIP] * GRAVITY  # [m/s²] along the car
         drive[i, THROTTLE_NOW] += (control[i, THROTTLE] - drive[i, THROTTLE_NOW]) * (1.0 - math.exp(-dt / THROTTLE_LAG_S))
         drive[i, BRAKE_NOW] += (control[i, BRAKE] - drive[i, BRAKE_NOW]) * (1.0 - math.exp(-dt / BRAKE_LAG_S))
         throttle = drive[i, THROTTLE_NOW]
@@ -186,9 +204,9 @@ def step_vehicle(
             force *= -0.5
         if control[i, MANUAL] > 0.0 and control[i, GEAR] == 0.0:
             force = 0.0  # neutral
-        force = min(max(force, -mu * mass * GRAVITY), mu * mass * GRAVITY)
-        brake = drive[i, BRAKE_NOW] * p[BRAKE_RATE] + (0.5 * mu * GRAVITY if control[i, HAND_BRAKE] > 0.0 else 0.0)
-        brake = min(brake, mu * GRAVITY)
+        force = min(max(force, -most * mass), most * mass)
+        brake = drive[i, BRAKE_NOW] * p[BRAKE_RATE] + (0.5 * most if control[i, HAND_BRAKE] > 0.0 else 0.0)
+        brake = min(brake, most)
         resist = brake + ROLLING_MPS2 + ground[i, GROUND_DRAG] + (ENGINE_DRAG_MPS2 if control[i, THROTTLE] <= 0.0 else 0.0)
 
         # Tyres: lateral stiffness per slip velocity, reduced to the secant where the tyre slides
@@ -196,8 +214,11 @@ def step_vehicle(
         room = math.sqrt(max(1.0 - used * used, 0.12))
         lf, lr = p[FRONT], p[REAR]
         load_f, load_r = mass * GRAVITY * lr / (lf + lr), mass * GRAVITY * lf / (lf + lr)
-        cd, sd = math.cos(delta), math.sin(delta)
         slow = max(speed, SLOW_MPS)
+        if u > SLOW_MPS:
+            rolling = math.atan2(w + lf * r, u)
+            delta = min(max(delta, rolling - MAX_SLIP_RAD), rolling + MAX_SLIP_RAD)
+        cd, sd = math.cos(delta), math.sin(delta)
         slip_f = (w + lf * r) * cd - u * sd
         slip_r = w - lr * r
         rear_room = 0.35 if control[i, HAND_BRAKE] > 0.0 else room

@@ -34,7 +34,7 @@ from roadworthy.agent.town.entities import Actor, Pose
 from roadworthy.agent.town.errors import CallRefused
 from roadworthy.agent.town.lights import TrafficLights
 from roadworthy.agent.town.loaded_map import LoadedMap, MapShelf
-from roadworthy.agent.town.physics import grip_of
+from roadworthy.agent.town.physics import DRY, grip_of
 from roadworthy.agent.town.protocol import MAP_CHANGED, STATE_STREAM, Stream, Wire, episode_header, message_header
 from roadworthy.agent.town.roster import Roster
 from roadworthy.agent.town.settings import CLEAR_NOON, PRECIPITATION_DEPOSITS, WETNESS, Settings, Weather
@@ -265,7 +265,7 @@ class World:
         bodies = Bodies(2)
         active = np.array([bodies.take(), bodies.take()], np.int64)
         bodies.model[active, MASS] = bodies.model[active, INERTIA] = 1.0
-        advance(bodies, active, 0.1, 1.0, self.map.static)
+        advance(bodies, active, 0.1, DRY, self.map.static)
         mount(bodies.pose[0], bodies.pose[1], np.zeros(6))
         to_local(bodies.pose[0], 0.0, 0.0, 0.0)
         self._senses.warm_up()

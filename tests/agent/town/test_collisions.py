@@ -10,7 +10,7 @@ import shapely.affinity
 from roadworthy.agent.town.blueprints import BLUEPRINTS, Blueprint
 from roadworthy.agent.town.bodies import BOTTOM, HALF_LENGTH, HALF_WIDTH, REACH, TOP, Bodies, Kind
 from roadworthy.agent.town.collisions import StaticBoxes, advance, is_free, overlap
-from roadworthy.agent.town.physics import set_model
+from roadworthy.agent.town.physics import DRY, set_model
 
 NOTHING = StaticBoxes.build(np.zeros((0, 6)))
 CATALOGUE: dict[str, Blueprint] = {blueprint.id: blueprint for blueprint in BLUEPRINTS}
@@ -65,7 +65,7 @@ def test_head_on_crash_keeps_momentum() -> None:
     found = []
     for _ in range(20):
         before = bodies.velocity[[light, heavy], 0].copy()
-        contacts = advance(bodies, np.array([light, heavy]), 0.02, 0.98, NOTHING)
+        contacts = advance(bodies, np.array([light, heavy]), 0.02, DRY, NOTHING)
         if contacts:
             after = bodies.velocity[[light, heavy], 0]
             found += contacts
@@ -84,7 +84,7 @@ def test_bodies_do_not_pass_through_a_wall() -> None:
     bodies.control[car, 0] = 1.0
     hits = []
     for _ in range(200):
-        hits += advance(bodies, np.array([car]), 0.1, 0.98, wall)
+        hits += advance(bodies, np.array([car]), 0.1, DRY, wall)
     assert hits
     assert hits[0].other == -1
     assert math.hypot(*hits[0].impulse_ns[:2]) > 5000
@@ -96,7 +96,7 @@ def test_heights_count() -> None:
     bodies = Bodies()
     under, over = put(bodies, 0, 0, 0), put(bodies, 0, 0, 0)
     bodies.pose[over, 2] = 10.0
-    assert advance(bodies, np.array([under, over]), 0.02, 0.98, NOTHING) == []
+    assert advance(bodies, np.array([under, over]), 0.02, DRY, NOTHING) == []
     assert is_free(bodies, np.array([under, over]), NOTHING, over)
     bodies.pose[over, 2] = 0.5
     assert not is_free(bodies, np.array([under, over]), NOTHING, over)
@@ -108,7 +108,7 @@ def test_a_walker_is_thrown_and_the_car_hardly_slows() -> None:
     bodies.velocity[car] = (8, 0, 0)
     contacts = []
     for _ in range(40):
-        contacts += advance(bodies, np.array([car, walker]), 0.05, 0.98, NOTHING)
+        contacts += advance(bodies, np.array([car, walker]), 0.05, DRY, NOTHING)
     assert contacts
     assert bodies.pose[walker, 0] > 6
     assert bodies.velocity[walker, 0] == pytest.approx(0.0, abs=0.5) or bodies.pose[walker, 0] > bodies.pose[car, 0]
@@ -119,7 +119,7 @@ def test_props_do_not_give_way() -> None:
     car, cone = put(bodies, 0, 0, 0), put(bodies, 6, 0, 0, "static.prop.vendingmachine")
     bodies.velocity[car] = (8, 0, 0)
     for _ in range(20):
-        advance(bodies, np.array([car, cone]), 0.05, 0.98, NOTHING)
+        advance(bodies, np.array([car, cone]), 0.05, DRY, NOTHING)
     assert bodies.pose[cone, 0] == 6
     assert bodies.pose[car, 0] < 4
 
@@ -140,5 +140,5 @@ def test_grid_finds_every_box() -> None:
             continue  # resting contacts are left alone
         assert is_free(bodies, np.array([car]), static, car) == (not near)
         before = bodies.pose[car, :2].copy()
-        advance(bodies, np.array([car]), 0.001, 0.98, static)
+        advance(bodies, np.array([car]), 0.001, DRY, static)
         assert (math.dist(before, bodies.pose[car, :2]) > 1e-4) == near

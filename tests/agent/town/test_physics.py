@@ -8,7 +8,7 @@ import pytest
 from roadworthy.agent.town.blueprints import BLUEPRINTS
 from roadworthy.agent.town.bodies import FRONT, MASS, REAR, Bodies, Kind
 from roadworthy.agent.town.collisions import StaticBoxes, advance
-from roadworthy.agent.town.physics import DRY_GRIP, GRAVITY, grip_of, set_model
+from roadworthy.agent.town.physics import BRAKE_GRIP, DRY, GRAVITY, Grip, grip_of, set_model
 
 NOTHING = StaticBoxes.build(np.zeros((0, 6)))
 CATALOGUE = {blueprint.id: blueprint for blueprint in BLUEPRINTS}
@@ -25,7 +25,7 @@ def new_car(bodies: Bodies, type_id: str = "vehicle.lincoln.mkz_2020", speed: fl
     return slot
 
 
-def drive(bodies: Bodies, slot: int, seconds: float, step: float = 0.05, grip: float = DRY_GRIP) -> None:
+def drive(bodies: Bodies, slot: int, seconds: float, step: float = 0.05, grip: Grip = DRY) -> None:
     for _ in range(round(seconds / step)):
         advance(bodies, np.array([slot]), step, grip, NOTHING)
 
@@ -59,7 +59,7 @@ def test_every_vehicle_drives_and_stops(type_id: str) -> None:
     bodies.control[car, :3] = (0.0, 0.0, 1.0)
     drive(bodies, car, 5.0)
     assert bodies.velocity[car, 0] == 0.0
-    assert 5.0 < fast**2 / 2 / (bodies.pose[car, 0] - before) < DRY_GRIP * GRAVITY + 0.2
+    assert 5.0 < fast**2 / 2 / (bodies.pose[car, 0] - before) < BRAKE_GRIP * GRAVITY + 0.2
 
 
 def test_turning_radius_is_the_geometry_at_low_speed() -> None:
@@ -78,7 +78,7 @@ def test_turning_radius_is_the_geometry_at_low_speed() -> None:
 
 
 def test_cornering_never_beats_the_tyres() -> None:
-    for grip in (DRY_GRIP, grip_of(100.0, 0.0)):
+    for grip in (DRY, grip_of(100.0, 0.0)):
         bodies = Bodies()
         car = new_car(bodies, speed=20.0)
         bodies.control[car, 1] = 1.0
@@ -86,22 +86,22 @@ def test_cornering_never_beats_the_tyres() -> None:
         for _ in range(60):
             drive(bodies, car, 0.05, grip=grip)
             worst = max(worst, math.hypot(*bodies.acceleration[car, :2]))
-        assert worst < 1.25 * grip * GRAVITY, "both axles together pull no harder than friction allows, but for the lag"
+        assert worst < 1.25 * grip.side * GRAVITY, "both axles together pull no harder than friction allows, but for the lag"
         assert np.isfinite(bodies.pose[car]).all()
 
 
 def test_wet_roads_and_grass_hold_less() -> None:
-    assert grip_of(0, 0) == DRY_GRIP > grip_of(50, 0) > grip_of(100, 0) == grip_of(0, 100)
+    assert grip_of(0, 0) == DRY > grip_of(50, 0) > grip_of(100, 0) == grip_of(0, 100)
     distance = {}
-    for name, grip, ground in (("dry", DRY_GRIP, 1.0), ("wet", grip_of(100, 0), 1.0), ("grass", DRY_GRIP, 0.6)):
+    for name, grip, ground in (("dry", DRY, 1.0), ("wet", grip_of(100, 0), 1.0), ("grass", DRY, 0.6)):
         bodies = Bodies()
         car = new_car(bodies, speed=14.0)
         bodies.ground[car] = (0.0, ground, 0.0)
         bodies.control[car, 2] = 1.0
         drive(bodies, car, 6.0, grip=grip)
         distance[name] = bodies.pose[car, 0]
-    assert distance["dry"] < 0.75 * distance["wet"]
-    assert distance["dry"] < 0.75 * distance["grass"]
+    assert distance["dry"] < 0.8 * distance["wet"]
+    assert distance["dry"] < 0.7 * distance["grass"]
 
 
 def test_steps_of_any_length_agree() -> None:
@@ -123,7 +123,7 @@ def test_same_inputs_same_bits() -> None:
         cars = [new_car(bodies, type_id) for type_id in VEHICLES]
         for _ in range(100):
             bodies.control[cars, :3] = dice.uniform((0, -1, 0), (1, 1, 0.3), (len(cars), 3))
-            advance(bodies, np.array(cars), 0.1, DRY_GRIP, NOTHING)
+            advance(bodies, np.array(cars), 0.1, DRY, NOTHING)
         ends.append(bodies.pose.tobytes() + bodies.velocity.tobytes())
     assert ends[0] == ends[1]
 
@@ -135,7 +135,7 @@ def test_wild_controls_stay_finite() -> None:
     bodies.spin[cars, 2] = 900.0
     for _ in range(300):
         bodies.control[cars, :5] = dice.uniform((0, -1, 0, 0, -1), (1, 1, 1, 1, 1), (len(cars), 5))
-        advance(bodies, np.array(cars), 0.1, DRY_GRIP, NOTHING)
+        advance(bodies, np.array(cars), 0.1, DRY, NOTHING)
         assert np.isfinite(bodies.pose).all()
     assert np.abs(bodies.velocity[cars]).max() < 60.0
 
