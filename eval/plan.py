@@ -10,19 +10,19 @@ from roadworthy.eval.schedule import Job
 from roadworthy.eval.stages import EXAMPLES
 from roadworthy.eval.study import RecordingPlan, StudyConfig
 
-# [s] what one unit of work takes on two cores of a 2020s server; only progress and order depend on these.
+# [s] what one unit of work takes on one core of a 2-core x86-64 machine; only progress and order depend on these.
 START_S = 4.0  # a worker with its libraries
-TOWN_S = 6.0  # a simulator with its map
-FRAME_S = 0.06  # a recorded frame, the ticks before it and traffic counted
-UPDATE_S = 0.02  # an update per image on one core
-CRITIC_FACTOR = 1.6  # an adversarial objective against a plain one
-EXPORT_S = 14.0
-EVALUATE_S = 0.05  # a test image
-LATENCY_S = 0.02  # a call
-STEP_S = 0.02  # a step of driving
-IMITATE_S = 0.05  # an update of the policy
-LATENT_S = 0.004  # a demonstrated frame through an encoder
-ROUTE_STEPS = 500  # steps of a judged route
+TOWN_S = 4.0  # a simulator with its map
+FRAME_S = 0.1  # a recorded frame, the ticks before it and traffic counted
+UPDATE_S = 0.035  # an update, per image
+CRITIC_FACTOR = 1.9  # an adversarial objective against a plain one
+EXPORT_S = 18.0  # a whole model and its encoder
+EVALUATE_S = 0.02  # a test image
+LATENCY_S = 0.01  # a call
+STEP_S = 0.018  # a step of driving
+IMITATE_S = 0.04  # an update of the policy
+LATENT_S = 0.003  # a demonstrated frame through an encoder
+ROUTE_STEPS = 400  # steps of a judged route
 
 
 def make_jobs(study: StudyConfig, folder: StudyFolder) -> list[Job]:
