@@ -17,7 +17,7 @@ from roadworthy.agent.carla_client import carla
 from roadworthy.agent.lanegraph import LANE_CHANGES, SAMPLE_M
 from roadworthy.agent.routes import Route
 
-BOX_ROWS, BOX_COLUMNS = 7, 3  # sample points along and across the car's box
+BOX_ROWS, BOX_COLUMNS = 8, 6  # cells of equal area along and across the car's box, each tested at its middle
 BEYOND_M = 6.0  # [m] how far the lane is taken to go on before the route's start and behind its goal
 NEAR_M = 20.0  # [m] lanes farther than this from the ego are not tested
 
@@ -65,14 +65,19 @@ class Corridor:
 
 
 def box_points(x: float, y: float, yaw_deg: float, half_length_m: float, half_width_m: float) -> Points:
-    """Return sample points `[21, 2]` spread evenly over a car's box seen from above."""
+    """Return the middles `[48, 2]` of cells of equal area of a car's box seen from above."""
     yaw = np.radians(yaw_deg)
     forward, right = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
-    rows = np.linspace(-half_length_m, half_length_m, BOX_ROWS)
-    columns = np.linspace(-half_width_m, half_width_m, BOX_COLUMNS)
+    rows = half_length_m * _middles(BOX_ROWS)
+    columns = half_width_m * _middles(BOX_COLUMNS)
     along, across = np.meshgrid(rows, columns, indexing="ij")
     box: Points = np.array([x, y]) + along.reshape(-1, 1) * forward + across.reshape(-1, 1) * right
     return box
+
+
+def _middles(cells: int) -> npt.NDArray[np.float64]:
+    """Return the middles of `cells` equal parts of -1..1."""
+    return (2.0 * np.arange(cells) + 1.0) / cells - 1.0
 
 
 def _segments(waypoints: Sequence[carla.Waypoint]) -> Points:

@@ -35,8 +35,8 @@ class ExpertStyle:
     cruise_mps: float = 25.0 / 3.6  # [m/s] the reward's reference speed
     lateral_mps2: float = 2.2  # [m/s²] wanted at most in a curve
     braking_mps2: float = 3.0  # [m/s²] planned for stops
-    look_ahead_s: float = 0.65  # [s] of travel to the point steered at
-    nearest_look_m: float = 4.0  # [m] shortest such distance
+    look_ahead_s: float = 0.35  # [s] of travel to the point steered at, plus 1.5 m
+    nearest_look_m: float = 3.0  # [m] shortest such distance; a longer one cuts corners
     horizon_m: float = 30.0  # [m] of route that is checked for curves and people
     gap_m: float = 2.5  # [m] kept to what stands in the way
     margin_m: float = 0.4  # [m] kept beside others

@@ -44,7 +44,7 @@ def test_the_fraction_grows_with_the_distance_from_the_lane(town_map: carla.Map)
     fractions = [corridor.outside(at(route, along, right))[0] for right in np.linspace(0.0, width, 9)]
     assert fractions[0] == 0.0
     assert fractions == sorted(fractions)
-    assert fractions[4] == pytest.approx(1 / 3)  # centre on the line: the box's middle row counts as inside
+    assert fractions[4] == pytest.approx(0.5)  # centre on the line
     assert fractions[-1] == 1.0
 
 
