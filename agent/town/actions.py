@@ -186,10 +186,10 @@ def collisions(context: Context, actor: Actor, enabled: Wire) -> None:
 
 
 def dead(context: Context, actor: Actor) -> None:
-    """A walker has been run over: it falls, slides, and blocks nobody after that."""
+    """A walker has been run over: it falls, slides, and is carried away after a while."""
     bodies = context.world.roster.bodies
     if bodies.kind[actor.slot] == Kind.WALKER:
-        actor.dead = True
+        actor.dead_s = context.world.time_s
         bodies.control[actor.slot, :4] = 0.0
         bodies.simulated[actor.slot] = True
 

@@ -69,8 +69,13 @@ class Actor:
     lights_on: int = 0  # VehicleLightState flags
     physics_control: Wire = None  # as last set by a client
     ackermann: Ackermann | None = None
-    dead: bool = False
+    dead_s: float | None = None  # simulation time at which a walker was run over
     colour: tuple[int, int, int] = (128, 128, 128)
+
+    @property
+    def dead(self) -> bool:
+        """Whether this walker has been run over."""
+        return self.dead_s is not None
 
     @property
     def kind(self) -> str:

@@ -84,7 +84,7 @@ from roadworthy.agent.town.bodies import (
 )
 
 GRAVITY = 9.81  # [m/s²]
-SIDE_GRIP = 1.3  # sideways friction on dry asphalt: CARLA's tyres are sticky, and its Traffic Manager counts on it
+SIDE_GRIP = 1.7  # sideways friction on dry asphalt: CARLA's tyres are sticky, and its Traffic Manager counts on it
 BRAKE_GRIP = 0.95  # friction that braking and driving can use on dry asphalt
 WET_SIDE_LOSS = 0.1  # share of the sideways grip that a fully wet road takes
 WET_BRAKE_LOSS = 0.3  # share of the braking grip that a fully wet road takes

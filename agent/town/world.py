@@ -28,6 +28,7 @@ from roadworthy.agent.town.bodies import (
     Kind,
     X,
     Y,
+    Z,
 )
 from roadworthy.agent.town.collisions import Contact, advance, is_free
 from roadworthy.agent.town.entities import Actor, Pose
@@ -43,6 +44,8 @@ from roadworthy.agent.town.surfaces import Ground
 
 Buffer = bytes | memoryview
 GRASS_GRIP, GRASS_DRAG_MPS2 = 0.6, 1.6  # off the road: less friction, more resistance
+LYING_S = 10.0  # a walker who was run over lies in the road for so long
+CARRIED_AWAY_M = -20.0  # and is then under it: traffic must not wait for ever
 ORIGIN: Pose = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -222,6 +225,9 @@ class World:
                 if slot >= 0 and self.roster.by_slot[slot].dead:
                     bodies.solid[slot] = False  # lies on the ground now
         for actor in self.roster:
+            if actor.dead_s is not None and self.time_s - actor.dead_s > LYING_S:
+                bodies.simulated[actor.slot] = False
+                bodies.pose[actor.slot, Z] = CARRIED_AWAY_M
             if actor.mount is not None:
                 parent = self.roster.get(actor.parent)
                 if parent:
