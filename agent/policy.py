@@ -111,9 +111,15 @@ class DrivePolicy(ActorCriticPolicy):
         return action
 
     def act(self, observation: Observation) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Return the deterministic action `float32 [3]` for one observation of the environment."""
-        action, _ = self.predict(observation, deterministic=True)
-        return np.asarray(action, np.float32)
+        """Return the deterministic action `float32 [3]` for one observation of the environment, one pedal at a time.
+
+        A mean that is unsure presses throttle and brake together, and the car creeps. The harder-pressed pedal wins, as in the
+        agent of arXiv 1710.02410.
+        """
+        action = np.array(self.predict(observation, deterministic=True)[0], np.float32)
+        weaker = 2 if action[1] >= action[2] else 1
+        action[weaker] = min(action[weaker], 0.0)
+        return action
 
 
 def build_policy(latent_shape: LatentShape, seed: int) -> DrivePolicy:

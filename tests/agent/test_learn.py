@@ -65,6 +65,15 @@ def test_while_the_critic_learns_alone_the_actor_stays() -> None:
     assert all("value" in name for name in changed)
 
 
+def test_fine_tuning_leaves_the_trunk_alone() -> None:
+    policy = build_policy(LATENT, seed=0)
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    learn(policy, SteerToTheLight(), LearnConfig.fine_tune(steps=200))
+    changed = {name for name, value in policy.state_dict().items() if not value.equal(before[name])}
+    assert any("action_net" in name for name in changed)
+    assert not any("features_extractor" in name for name in changed)
+
+
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(BadInput, match="critic_share 2"):
         learn(build_policy(LATENT, 0), SteerToTheLight(), LearnConfig(steps=10, critic_share=2.0))

@@ -46,11 +46,20 @@ def test_standardised_latents_do_not_care_for_scale() -> None:
     np.testing.assert_allclose(plain.act(seen), scaled.act(moved), atol=1e-3)
 
 
-def test_the_mean_is_what_the_policy_does() -> None:
+def test_it_does_its_mean_with_one_pedal_at_a_time() -> None:
     policy: DrivePolicy = build_policy(LATENT, 0)
     seen = observation()
     batch = obs_as_tensor({key: value[None] for key, value in seen.items()}, "cpu")
-    np.testing.assert_allclose(policy.mean_action(batch).detach().numpy()[0], policy.act(seen), atol=1e-6)
+    for bias, expected in (
+        ([0.1, 0.5, 0.3], [0.1, 0.5, 0.0]),
+        ([0.1, 0.2, 0.3], [0.1, 0.0, 0.3]),
+        ([-2.0, -0.5, 0.3], [-1, -0.5, 0.3]),
+    ):
+        with torch.no_grad():
+            policy.action_net.weight.zero_()
+            policy.action_net.bias.copy_(torch.tensor(bias))
+        np.testing.assert_allclose(policy.mean_action(batch).detach().numpy()[0], bias, atol=1e-6)
+        np.testing.assert_allclose(policy.act(seen), expected, atol=1e-6)
 
 
 def test_saved_without_pickle_and_loaded_the_same(tmp_path: Path) -> None:
