@@ -38,13 +38,13 @@ class TrainPlan:
     model: str = "enet"
     # Each is a name of train.objectives with its options, such as "wasserstein(metric=huber)", or a sum of them.
     # The gambler's turns are shorter than its paper's (200 and 400 updates), so that there are some in a short training.
-    objectives: tuple[str, ...] = ("cross-entropy", "gambling(segmenter_steps=25, gambler_steps=25)", "wasserstein")
+    objectives: tuple[str, ...] = ("cross-entropy", "gambling(segmenter_steps=20, gambler_steps=10)", "wasserstein")
     seeds: tuple[int, ...] = (0,)  # one full training of every objective per seed
     pretrain_steps: int = 700  # shared updates with cross-entropy, counted for every objective
     finetune_steps: int = 350  # further updates with the objective itself
     batch_size: int = 8  # [images]
-    learning_rate: float = 1e-3
-    finetune_learning_rate: float = 5e-4
+    learning_rate: float = 3e-3
+    finetune_learning_rate: float = 1e-3
     pretrain_threads: int = 2  # CPU threads; part of the plan because sums in another order give other weights
     finetune_threads: int = 1  # the fine-tunings run side by side
 

@@ -43,14 +43,8 @@ def command(
 
     Example: roadworthy export runs/enet-gambling
     """
-    from roadworthy.export.frames import data_frames
     from roadworthy.export.onnx import export_onnx
-    from roadworthy.train.checkpoint import load_run
 
-    check_frames = None
-    if frames is not None:
-        height, width = size or load_run(run)[1].size
-        check_frames = data_frames(frames, height, width, 8)
     output = output or run / "model.onnx"
     report = export_onnx(
         run,
@@ -58,11 +52,11 @@ def command(
         size=size,
         outputs=tuple(name.strip() for name in outputs.split(",")),
         min_agreement=min_agreement,
-        frames=check_frames,
+        data=frames,
         opset=opset,
         licence=licence,
     )
     console.print(f"{output}: {report.file_bytes / 2**20:.1f} MiB, opset {report.opset}, {report.seconds:.1f} s")
     parity = report.parity
     agreement = "" if parity.agreement is None else f", {parity.agreement:.5f} of the labels agree with torch"
-    console.print(f"checked on {parity.frames} frames of {frames or report.frames_source}{agreement}")
+    console.print(f"checked on {parity.frames} frames of {report.frames_source}{agreement}")

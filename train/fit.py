@@ -200,8 +200,8 @@ class _Trainer:
         for name, value in zip(terms, values, strict=True):
             if value != value or value in (float("inf"), float("-inf")):
                 raise RoadworthyError(
-                    f"training stopped at iteration {self.iteration}: the loss term {name!r} is {value}. Lower the learning "
-                    f"rate (now {self.config.learning_rate:g}); a checkpoint from before is kept in {self.output} if one was due"
+                    f"training stopped at iteration {self.iteration}: the loss term {name!r} is {value}. Lower the "
+                    f"learning rate (now {self.config.learning_rate:g}); a checkpoint from before, if one was due, is kept in {self.output}"
                 )
             self.losses[name] = SMOOTHING * self.losses[name] + (1 - SMOOTHING) * value if name in self.losses else value
         if self.curves is not None:
