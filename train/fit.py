@@ -201,7 +201,8 @@ class _Trainer:
             if value != value or value in (float("inf"), float("-inf")):
                 raise RoadworthyError(
                     f"training stopped at iteration {self.iteration}: the loss term {name!r} is {value}. Lower the "
-                    f"learning rate (now {self.config.learning_rate:g}); a checkpoint from before, if one was due, is kept in {self.output}"
+                    f"learning rate (now {self.config.learning_rate:g}); a checkpoint from before, if one was due, "
+                    f"is kept in {self.output}"
                 )
             self.losses[name] = SMOOTHING * self.losses[name] + (1 - SMOOTHING) * value if name in self.losses else value
         if self.curves is not None:
