@@ -302,5 +302,5 @@ def set_replayer_ignore_spectator(_context: Context, *_: Wire) -> None:
 
 @returns_value
 def get_town_timings(context: Context) -> Wire:
-    """The town's own: seconds spent so far on physics, rendering and the protocol, as a list of [name, value]."""
+    """The town's own call: processor time spent on physics, rendering, protocol so far, as [name, seconds] pairs."""
     return [[name, value] for name, value in asdict(context.world.timings).items()]

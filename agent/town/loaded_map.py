@@ -11,7 +11,7 @@ from functools import cached_property
 import carla
 
 from roadworthy.agent.town import maps, opendrive
-from roadworthy.agent.town.collisions import StaticBoxes
+from roadworthy.agent.town.boxes import StaticBoxes
 from roadworthy.agent.town.errors import MapRefused
 from roadworthy.agent.town.navmesh import Navmesh, NavmeshError, build_navmesh
 from roadworthy.agent.town.placement import EnvironmentObject

@@ -38,6 +38,7 @@ from roadworthy.agent.town.loaded_map import LoadedMap, MapShelf
 from roadworthy.agent.town.physics import DRY, grip_of
 from roadworthy.agent.town.protocol import MAP_CHANGED, STATE_STREAM, Stream, Wire, episode_header, message_header
 from roadworthy.agent.town.roster import Roster
+from roadworthy.agent.town.sensors import Senses
 from roadworthy.agent.town.settings import CLEAR_NOON, PRECIPITATION_DEPOSITS, WETNESS, Settings, Weather
 from roadworthy.agent.town.state import EpisodeState
 from roadworthy.agent.town.surfaces import Ground
@@ -51,7 +52,7 @@ ORIGIN: Pose = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 @dataclass
 class Timings:
-    """Seconds that ticks have cost so far, by what they were spent on."""
+    """Seconds of processor time that ticks have cost so far, by what they were spent on."""
 
     ticks: int = 0
     physics_s: float = 0.0  # motion, contacts, traffic lights
@@ -73,8 +74,6 @@ class World:
     """One simulated world. Every public method may be called between ticks, in any order."""
 
     def __init__(self, shelf: MapShelf, map_name: str, seed: int, outlet: Outlet) -> None:
-        from roadworthy.agent.town.sensors import Senses
-
         self.shelf = shelf
         self.seed = seed
         self.outlet = outlet
@@ -190,14 +189,14 @@ class World:
 
     def tick(self) -> int:
         """Advance by one step, send the state and then the sensors' data; returns the new frame number."""
-        started = time.perf_counter()
+        started = time.thread_time()
         step = self.settings.step_s
         self.frame += 1
         self.time_s += step
         contacts = self._move(step)
-        moved = time.perf_counter()
+        moved = time.thread_time()
         self.send_state(step)
-        sent = time.perf_counter()
+        sent = time.thread_time()
         self.timings.ticks += 1
         self.timings.physics_s += moved - started
         self.timings.protocol_s += sent - moved

@@ -9,7 +9,8 @@ import shapely.affinity
 
 from roadworthy.agent.town.blueprints import BLUEPRINTS, Blueprint
 from roadworthy.agent.town.bodies import BOTTOM, HALF_LENGTH, HALF_WIDTH, REACH, TOP, Bodies, Kind
-from roadworthy.agent.town.collisions import StaticBoxes, advance, is_free, overlap
+from roadworthy.agent.town.boxes import StaticBoxes, overlap
+from roadworthy.agent.town.collisions import advance, is_free
 from roadworthy.agent.town.physics import DRY, set_model
 
 NOTHING = StaticBoxes.build(np.zeros((0, 6)))

@@ -7,7 +7,8 @@ import pytest
 
 from roadworthy.agent.town.blueprints import BLUEPRINTS
 from roadworthy.agent.town.bodies import FRONT, MASS, REAR, Bodies, Kind
-from roadworthy.agent.town.collisions import StaticBoxes, advance
+from roadworthy.agent.town.boxes import StaticBoxes
+from roadworthy.agent.town.collisions import advance
 from roadworthy.agent.town.physics import BRAKE_GRIP, DRY, GRAVITY, Grip, grip_of, set_model
 
 NOTHING = StaticBoxes.build(np.zeros((0, 6)))
