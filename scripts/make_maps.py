@@ -36,7 +36,7 @@ class Street:
     back_lanes: int = -1  # -1: as many as `lanes`
     lane_width: float = 3.5  # [m]
     sidewalk_width: float = 2.4  # [m]; 0: none
-    speed: float = 11.1  # [m/s]; crossings are only guessed under 13.9
+    speed: float = 8.34  # [m/s]; crossings are only guessed under 13.9
     centre: str = "dashed"
     via: tuple[tuple[float, float], ...] = ()
 
@@ -54,7 +54,7 @@ class Plan:
     lights: set[str] = field(default_factory=set)
     streets: list[Street] = field(default_factory=list)
     roundabouts: list[list[str]] = field(default_factory=list)
-    radius: float = 6.0  # [m] kerb radius of corners
+    radius: float = 9.0  # [m] kerb radius of corners
 
 
 def grid_plan(
@@ -91,7 +91,7 @@ def grid_plan(
 
 def crooked_plan() -> Plan:
     """The held-out town: a roundabout, diagonals, bends, acute corners and streets of different widths."""
-    plan = Plan(radius=5.0)
+    plan = Plan(radius=6.0)
     plan.corners = {
         "a": (0, 0), "b": (115, -22), "c": (232, 8), "d": (345, -15),
         "e": (-18, 112), "g": (262, 108), "h": (368, 118),
