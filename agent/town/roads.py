@@ -24,6 +24,7 @@ ASPHALT = frozenset({
 _GAP = 0.03  # [m] lanes are grown by it so that neighbours touch
 _JUNCTION_CLOSE = 4.0  # [m] gaps between turning lanes up to twice this are asphalt
 _LARGEST_JUNCTION = 3000.0  # [m2] holes in anything larger (a motorway loop) stay open
+_OVERLAY_GRID = 0.001  # [m] to which outlines are snapped where they are subtracted from each other
 _BAND = 2.4  # [m] sidewalk beside every road of a map without sidewalk lanes
 _BEFORE_CROSSING = 4.4  # [m] from a stop line to the lane's end where a crossing has to find room between
 MARGIN = 90.0  # [m] of terrain around the outermost road
@@ -64,7 +65,9 @@ class RoadNetwork:
         side_lanes = unary_union([shape.polygon.buffer(_GAP) for shape in lanes if shape.span.kind == "sidewalk"])
         asphalt = [s.polygon.buffer(_GAP, join_style="mitre") for s in lanes if s.span.kind in ASPHALT]
         plain = unary_union(asphalt)
-        drivable = unary_union([plain, *(j.difference(side_lanes) for j in junctions.values())])
+        drivable = shapely.set_precision(
+            unary_union([plain, *(_without(j, side_lanes) for j in junctions.values())]), _OVERLAY_GRID
+        )
         drivable = drivable.buffer(0.15, join_style="mitre").buffer(-0.15, join_style="mitre").simplify(0.02)
         sidewalk = _sidewalks(drivable, side_lanes, junctions)
         x0, y0, x1, y1 = unary_union([drivable, sidewalk]).bounds
@@ -121,14 +124,19 @@ def _junction_surfaces(lanes: tuple[LaneShape, ...]) -> dict[int, BaseGeometry]:
 def _sidewalks(drivable: BaseGeometry, side_lanes: BaseGeometry, junctions: dict[int, BaseGeometry]) -> BaseGeometry:
     """Sidewalk lanes plus the corners that no lane covers; a band along every road where the map has no sidewalks."""
     if side_lanes.area < 0.05 * drivable.area:
-        raw = drivable.buffer(_BAND, join_style="mitre", mitre_limit=2).difference(drivable)
+        raw = _without(drivable.buffer(_BAND, join_style="mitre", mitre_limit=2), drivable)
     else:
         corners = [j.buffer(_BAND, quad_segs=4) for j in junctions.values() if side_lanes.intersects(j.buffer(_BAND + 1))]
-        raw = unary_union([side_lanes, *corners]).difference(drivable)
-    raw = raw.buffer(0.4, join_style="mitre").buffer(-0.4, join_style="mitre").difference(drivable)  # close slits
-    clean = raw.buffer(-0.25, join_style="mitre").buffer(0.25, join_style="mitre").difference(drivable)  # drop slivers
+        raw = _without(unary_union([side_lanes, *corners]), drivable)
+    raw = _without(raw.buffer(0.4, join_style="mitre").buffer(-0.4, join_style="mitre"), drivable)  # close slits
+    clean = _without(raw.buffer(-0.25, join_style="mitre").buffer(0.25, join_style="mitre"), drivable)  # drop slivers
     parts = [_without_small_holes(p, drivable) for p in polygons_of(clean.simplify(0.03)) if p.area > 2.0]
-    return unary_union(parts).difference(drivable)
+    return _without(unary_union(parts), drivable)
+
+
+def _without(shape: BaseGeometry, other: BaseGeometry) -> BaseGeometry:
+    """Subtract `other`, snapped to a grid: borders that almost coincide make the floating-point overlay fail."""
+    return shapely.difference(shape, other, grid_size=_OVERLAY_GRID)
 
 
 def _without_small_holes(polygon: Polygon, drivable: BaseGeometry) -> Polygon:
