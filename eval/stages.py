@@ -164,38 +164,32 @@ def learn(root: Path, config: Config, progress: Progress) -> Facts:
 
     latents = demonstration_latents(segmenter, shown, lambda text, done: progress(f"{name}: {text}", share * 0.3 * done))
     cloned = clone(latents, shown, CloneConfig(steps=config["imitation_steps"], seed=seed, threads=1), imitating)
+    policy = cloned.policy
     facts: Facts = {"policy_seed": seed, "imitation": {"loss": cloned.train_loss, "validation": cloned.validation}}
     if config["reinforcement_steps"]:
-        facts["reinforcement"] = _reinforce(
-            cloned.policy, config, folder, lambda text, done: progress(text, share + (1 - share) * done)
+        policy, facts["reinforcement"] = _reinforce(
+            policy, config, folder, lambda text, done: progress(text, share + (1 - share) * done)
         )
-    save_policy(cloned.policy, folder.driver(name, seed), facts)
+    save_policy(policy, folder.driver(name, seed), facts)
     return facts
 
 
-def _reinforce(policy: Any, config: Config, folder: StudyFolder, progress: Progress) -> Facts:
-    """Improve an imitated policy in place by driving; returns what came of it."""
+def _reinforce(policy: Any, config: Config, folder: StudyFolder, progress: Progress) -> tuple[Any, Facts]:
+    """Improve an imitated policy by driving; returns the better of the two policies and what came of it."""
     from roadworthy.agent.camera import CameraRig
-    from roadworthy.agent.env import DriveConfig, DriveEnv
-    from roadworthy.agent.learn import LearnConfig
-    from roadworthy.agent.learn import learn as learn_by_driving
+    from roadworthy.agent.drivers import DriverConfig, fine_tune
+    from roadworthy.agent.env import DriveConfig
 
-    name, seed = config["name"], config["policy_seed"]
+    name = config["name"]
     world = DriveConfig(
         town=config["town"],
         carla=config["carla"],
         rig=CameraRig(width_px=config["width"], height_px=config["height"]),
         vehicles=(0, config["vehicles"]),
         walkers=(0, config["walkers"]),
-        threads=1,
     )
-    env = DriveEnv(folder.encoder(name), world)
-    try:
-        plan = LearnConfig.fine_tune(config["reinforcement_steps"], seed)
-        result = learn_by_driving(policy, env, plan, lambda text, done: progress(f"{name}: {text}", done))
-    finally:
-        env.close()
-    return {"steps": result.steps, "episodes": result.episodes, "returns": list(result.returns)}
+    plan = DriverConfig(world=world, a2c_steps=config["reinforcement_steps"], seed=config["policy_seed"])
+    return fine_tune(policy, folder.encoder(name), plan, lambda text, done: progress(f"{name}: {text}", done))
 
 
 def drive(root: Path, config: Config, progress: Progress) -> Facts:
