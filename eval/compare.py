@@ -68,7 +68,7 @@ def check_names(study: StudyConfig) -> None:
 
     if study.train.model not in MODELS:
         raise BadInput(f"{study.name}: unknown model {study.train.model!r}; known: {', '.join(MODELS)}")
-    for objective in study.train.objectives:
+    for objective in (study.train.pretrain_objective, *study.train.objectives):
         check_spec(objective)
     if study.carla is None:
         towns = {*study.train_data.towns, *study.test_data.towns, *study.drive.train_towns, *study.drive.test_towns}

@@ -20,6 +20,7 @@ EXPORT_S = 18.0  # a whole model and its encoder
 EVALUATE_S = 0.02  # a test image
 LATENCY_S = 0.01  # a call
 STEP_S = 0.018  # a step of driving
+JUDGE_STEPS = 1500  # of the routes before and after A2C, at most
 IMITATE_S = 0.04  # an update of the policy
 LATENT_S = 0.003  # a demonstrated frame through an encoder
 ROUTE_STEPS = 400  # steps of a judged route
@@ -67,8 +68,9 @@ def _pretrain(study: StudyConfig, folder: StudyFolder, seed: int) -> Job:
     plan = study.train
     name = f"pretrain-s{seed}"
     config = {
-        "name": name, "model": plan.model, "objective": "cross-entropy", "init": None, "steps": plan.pretrain_steps,
-        "batch_size": plan.batch_size, "learning_rate": plan.learning_rate, "seed": seed, "threads": plan.pretrain_threads,
+        "name": name, "model": plan.model, "objective": plan.pretrain_objective, "init": None,
+        "steps": plan.pretrain_steps, "batch_size": plan.batch_size, "learning_rate": plan.learning_rate,
+        "seed": seed, "threads": plan.pretrain_threads,
         **_size(study),
     }  # fmt: skip
     seconds = START_S + UPDATE_S * plan.pretrain_steps * plan.batch_size / min(plan.pretrain_threads, 2) ** 0.8
@@ -138,7 +140,7 @@ def _demonstrate(study: StudyConfig, folder: StudyFolder) -> Job:
 def _learn(study: StudyConfig, folder: StudyFolder, entrant: Entrant, policy_seed: int) -> Job:
     plan = study.drive
     imitation_s = IMITATE_S * plan.imitation_steps + LATENT_S * plan.demonstration_steps
-    driving_s = TOWN_S + STEP_S * plan.reinforcement_steps if plan.reinforcement_steps else 0.0
+    driving_s = TOWN_S + STEP_S * (plan.reinforcement_steps + JUDGE_STEPS) if plan.reinforcement_steps else 0.0
     config = {
         "name": entrant.name, "policy_seed": policy_seed, "imitation_steps": plan.imitation_steps,
         "reinforcement_steps": plan.reinforcement_steps, "town": plan.train_towns[0], "vehicles": plan.vehicles,

@@ -91,6 +91,7 @@ def render(results: Mapping[str, Any], examples: Sequence[Example]) -> str:
         machine=_machine(results["machine"]),
         stages=_stages(results["stages"]),
         config=json.dumps(results["study"], indent=2),
+        pretraining=results["study"]["train"]["pretrain_objective"],
     )
 
 
