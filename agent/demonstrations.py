@@ -19,6 +19,7 @@ from roadworthy.agent.camera import CameraRig
 from roadworthy.agent.ego import Assignment, Ego, Moment
 from roadworthy.agent.env import GOAL_M
 from roadworthy.agent.expert import Expert, ExpertStyle, SteeringNoise
+from roadworthy.agent.lanegraph import TURNS, RoadOption
 from roadworthy.agent.observation import measurement_vector
 from roadworthy.agent.parallel import Task as Work
 from roadworthy.agent.parallel import reporter, run_tasks
@@ -32,7 +33,10 @@ from roadworthy.runtime.files import atomic_path, write_text
 Progress = Callable[[str, float], None]
 
 STANDING_KEPT = 10  # [steps] of one stop that are kept; the rest of a red light teaches nothing new
+DULL_STEER, DULL_MPS = 0.03, 5.0  # of full steering, [m/s]: rolling straight on with less steering and more speed is dull
+DULL_KEPT, DULL_PERIOD = 4, 10  # [steps] of dull driving that are kept, of so many
 MAX_EPISODE_STEPS = 900  # [steps] of 0.1 s
+ROUTE_DRAWS = 30  # to find a route with the wanted command
 LOST_M = 4.0  # [m] beside the route the expert has failed, and the episode ends
 
 
@@ -43,9 +47,11 @@ class DemonstrationConfig:
     towns: tuple[str, ...] = ("Grid01", "Grid02")  # one per worker, in turn
     steps: int = 4000  # kept, in all
     workers: int = 2
-    tasks: tuple[Task, ...] = ("one-turn", "one-turn", "straight")  # drawn per episode
-    max_length_m: float = 160.0  # [m] of a route: many starts and turns
-    routes_per_world: int = 3  # driven in the same traffic and weather
+    # Wanted on the routes, in turn; 0 = whatever comes. Junctions are where a policy must obey, and can learn them by heart:
+    # routes are short and every command gets its share.
+    commands: tuple[int, ...] = (RoadOption.LEFT, RoadOption.RIGHT, RoadOption.STRAIGHT, RoadOption.LEFT, RoadOption.RIGHT, 0)
+    lengths_m: tuple[float, float] = (40.0, 90.0)  # [m] of a route
+    routes_per_world: int = 6  # driven in the same traffic and weather
     start_aside_m: float = 0.6  # [m] a route starts at most this far beside its lane's centre
     start_turned_deg: float = 8.0  # [degrees] and turned by at most this
     weathers: tuple[str, ...] = TRAINING_WEATHERS
@@ -150,7 +156,7 @@ class _Part:
     def __init__(self, config: DemonstrationConfig, wanted: int, rng: np.random.Generator, progress: Progress) -> None:
         self.config, self.wanted, self.rng, self.progress = config, wanted, rng, progress
         self.steps: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32], int, bool]] = []
-        self.episodes = self.collisions = 0
+        self.routes = self.episodes = self.collisions = 0
 
     def drive_world(self, ego: Ego, weather: str) -> None:
         """Drive some routes in one weather and traffic."""
@@ -168,8 +174,17 @@ class _Part:
                 self._drive(ego, route, moment)
 
     def _route(self, ego: Ego) -> Route:
-        task = self.config.tasks[self.rng.integers(len(self.config.tasks))]
-        return make_routes(ego.lanes, int(self.rng.integers(2**31)), 1, task, max_length_m=self.config.max_length_m)[0]
+        """Draw a route on which the command whose turn it is occurs."""
+        shortest, longest = self.config.lengths_m
+        wanted = self.config.commands[self.routes % len(self.config.commands)]
+        self.routes += 1
+        task: Task = "one-turn" if wanted in TURNS else "straight"
+        for _ in range(ROUTE_DRAWS):
+            seed = int(self.rng.integers(2**31))
+            route = make_routes(ego.lanes, seed, 1, task, min_length_m=shortest, max_length_m=longest)[0]
+            if not wanted or wanted in route.commands:
+                break
+        return route
 
     def _drive(self, ego: Ego, route: Route, moment: Moment) -> None:
         """Drive one route and keep its steps."""
@@ -180,7 +195,9 @@ class _Part:
         for step in range(MAX_EPISODE_STEPS):
             action = expert.act(ego.situation(moment))
             standing = standing + 1 if moment.speed_mps < 0.2 and action[1] == 0.0 else 0
-            kept = standing <= STANDING_KEPT
+            dull = moment.command == RoadOption.LANEFOLLOW and abs(action[0]) < DULL_STEER and action[2] == 0.0
+            dull = dull and moment.speed_mps > DULL_MPS
+            kept = standing <= STANDING_KEPT and (not dull or step % DULL_PERIOD < DULL_KEPT)
             if kept:
                 left_m = max(route.length_m - moment.along_m, 0.0)
                 measurements = measurement_vector(moment.speed_mps, left_m, 0.0, moment.command)

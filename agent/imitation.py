@@ -25,19 +25,21 @@ Progress = Callable[[str, float], None]
 BATCH_FRAMES = 16  # frames per call of the segmenter
 STEER_UNIT = 0.1  # steering errors are measured in tenths of full lock: a lane is kept with less than that
 PEDAL_UNIT = 0.3
+HIDDEN_CELLS = 4  # side of a hidden block
 
 
 @dataclass(frozen=True)
 class CloneConfig:
     """How to clone the expert."""
 
-    steps: int = 400  # of the optimiser
+    steps: int = 350  # of the optimiser
     batch_size: int = 64
     learning_rate: float = 7e-4  # the paper's for the policy; falls linearly to 0
     weight_decay: float = 1e-4
     turn_share: float = 0.45  # of each batch are frames where the expert steers or a junction's command holds
     stop_share: float = 0.12  # of each batch are frames where the expert brakes or stands
     start_share: float = 0.08  # of each batch are frames where the expert drives off
+    hidden_share: float = 0.3  # of the latents' blocks of 4 x 4 cells are hidden in training, so that no single view decides
     speed_noise_mps: float = 0.4  # [m/s] added to the measured speed
     validation_share: float = 0.1  # of the demonstrations' episodes
     seed: int = 0
@@ -102,6 +104,7 @@ def _clone(latents: Latents, demonstrations: Demonstrations, config: CloneConfig
         chosen = rng.choice(train, size=config.batch_size, p=probabilities)
         observations, actions = _batch(latents, demonstrations, chosen)
         _disturb(observations["measurements"], config, rng)
+        _hide(observations["latents"], policy.trunk.latent_mean, config.hidden_share, rng)
         loss = imitation_loss(policy.mean_action(observations), actions)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -169,6 +172,18 @@ def _disturb(measurements: Tensor, config: CloneConfig, rng: np.random.Generator
     measurements[:, 1] = torch.from_numpy(rng.uniform(0.0, 400.0, count).astype(np.float32))
     damaged = rng.random(count) < 0.5
     measurements[:, 2] = torch.from_numpy((damaged * rng.exponential(5.0, count)).astype(np.float32))
+
+
+def _hide(latents: Tensor, mean: Tensor, share: float, rng: np.random.Generator) -> None:
+    """Replace random blocks of `latents` `[B, 2, C, h, w]` by each channel's `mean` `[2C]`, in place.
+
+    A policy that has learned a junction by heart does not listen to the command; one that sees it in parts must.
+    """
+    batch, seen, channels, rows, columns = latents.shape
+    blocks = torch.from_numpy(rng.random((batch, -(-rows // HIDDEN_CELLS), -(-columns // HIDDEN_CELLS))) < share)
+    mask = blocks.repeat_interleave(HIDDEN_CELLS, 1).repeat_interleave(HIDDEN_CELLS, 2)[:, :rows, :columns]  # [B, h, w]
+    neutral = mean.view(1, seen, channels, 1, 1)
+    latents.copy_(torch.where(mask[:, None, None], neutral, latents))
 
 
 @torch.no_grad()

@@ -32,7 +32,10 @@ def check(report: Report, model: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
+            # In an empty town, where the same seed gives the same frame to the last bit.
+            crowded, drive.config = drive.config, replace(drive.config, vehicles=(0, 0), walkers=(0, 0))
             check_by_gymnasium(drive)
+            drive.config = crowded
             report("checked by gymnasium")
             check_by_sb3(drive)
         found["warnings"] = sorted({str(w.message).split("\n")[0] for w in caught if "carla" not in str(w.filename)})
@@ -62,7 +65,7 @@ def check(report: Report, model: Path) -> dict[str, Any]:
 
 def _resets(env: gymnasium.Env, drive: DriveEnv) -> dict[str, Any]:
     """The same seed gives the same episode, another one another; nobody is left behind."""
-    starts = [env.reset(seed=seed)[0] for seed in (5, 5, 6)]
+    starts = [env.reset(seed=seed)[0]["latents"].astype(np.float32) for seed in (5, 5, 6)]
     crowded, drive.config = drive.config, replace(drive.config, vehicles=(0, 0), walkers=(0, 0))
     ends = []
     for _ in range(2):
@@ -76,15 +79,11 @@ def _resets(env: gymnasium.Env, drive: DriveEnv) -> dict[str, Any]:
         drive.session.tick()
         actors.append(len(drive.session.world.get_actors()))
     return {
-        "same_start": _same(starts[0], starts[1]),
-        "other_start": _same(starts[0], starts[2]),
-        "same_drive": _same(*ends),
+        "same_start": float(np.abs(starts[0] - starts[1]).max()),
+        "other_start": float(np.abs(starts[0] - starts[2]).max()),
+        "same_drive": all(np.array_equal(ends[0][key], ends[1][key]) for key in ends[0]),
         "actors": actors,
     }
-
-
-def _same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
-    return all(np.array_equal(one[key], other[key]) for key in one)
 
 
 def _drive(env: gymnasium.Env, action: np.ndarray, steps: int) -> dict[str, Any]:

@@ -34,9 +34,9 @@ def test_both_checkers_find_nothing_but_the_shape_of_latents(found: dict[str, An
 
 
 def test_the_same_seed_is_the_same_episode_and_nobody_is_left_behind(found: dict[str, Any]) -> None:
-    assert found["reset"]["same_start"]
-    assert not found["reset"]["other_start"]
-    assert found["reset"]["same_drive"]  # of an empty town: nobody else's frames are promised to the last bit
+    assert found["reset"]["same_drive"]  # an empty town, to the last bit
+    assert found["reset"]["same_start"] < 0.05  # with traffic: a detail of somebody's looks may differ
+    assert found["reset"]["other_start"] > 0.2
     assert len(set(found["reset"]["actors"])) == 1
 
 

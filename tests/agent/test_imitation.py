@@ -36,7 +36,7 @@ def world(seed: int) -> tuple[np.ndarray, Demonstrations]:
 
 def test_a_clone_repeats_the_expert_on_new_scenes() -> None:
     latents, demonstrations = world(0)
-    result = clone(latents, demonstrations, CloneConfig(steps=300, learning_rate=1e-3, threads=1))
+    result = clone(latents, demonstrations, CloneConfig(steps=300, learning_rate=1e-3, hidden_share=0.0))
     assert result.validation["samples"] == 120
     assert result.validation["steer"] < 0.05  # the expert's own spread is 0.15
     assert result.validation["throttle"] < 0.2  # its spread is 0.34
@@ -47,7 +47,7 @@ def test_a_clone_repeats_the_expert_on_new_scenes() -> None:
 
 def test_damage_and_distance_do_not_change_what_a_clone_does() -> None:
     latents, demonstrations = world(0)
-    policy = clone(latents, demonstrations, CloneConfig(steps=150, learning_rate=1e-3, threads=1)).policy
+    policy = clone(latents, demonstrations, CloneConfig(steps=150, learning_rate=1e-3, hidden_share=0.0)).policy
     seen = {"latents": np.stack([latents[5], latents[5]]), "measurements": demonstrations.measurements[5].copy()}
     before = policy.act(seen)
     seen["measurements"][1:3] = (200.0, 12.0)
