@@ -125,11 +125,14 @@ class DrivePolicy(ActorCriticPolicy):
         return action
 
 
-def build_policy(latent_shape: LatentShape, seed: int) -> DrivePolicy:
-    """Build an untrained policy for latents of `latent_shape`, the same weights for the same seed."""
+def build_policy(latent_shape: LatentShape, seed: int, *, orthogonal: bool = True) -> DrivePolicy:
+    """Build an untrained policy for latents of `latent_shape`, the same weights for the same seed.
+
+    `orthogonal` is SB3's initialisation; it takes a second, which weights that are loaded over it can save.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return DrivePolicy(observation_space(latent_shape), action_space(), lambda _: 0.0)
+        return DrivePolicy(observation_space(latent_shape), action_space(), lambda _: 0.0, ortho_init=orthogonal)
 
 
 def save_policy(policy: DrivePolicy, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -158,7 +161,7 @@ def load_policy(folder: Path) -> tuple[DrivePolicy, dict[str, Any]]:
         raise BadInput(f"{folder}: not a readable policy ({error}); train it again or copy it whole") from error
     if facts.get("format") != FORMAT:
         raise BadInput(f"{facts_path}: format {facts.get('format')!r}, expected {FORMAT!r}")
-    policy = build_policy((channels, rows, columns), seed=0)
+    policy = build_policy((channels, rows, columns), seed=0, orthogonal=False)
     expected = {name: tuple(tensor.shape) for name, tensor in _weights(policy).items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if expected != found:
