@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -86,6 +87,7 @@ def learn(
             seed=config.seed,
             device="cpu",
         )
+        algorithm.set_logger(Logger(None, []))  # the default one leaves an empty folder in /tmp
         algorithm.policy.load_state_dict(policy.state_dict())
         with torch.no_grad():
             algorithm.policy.log_std.fill_(config.log_std)
