@@ -35,8 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (TownError, OSError) as error:
         _log(str(error))
         return 2
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: server.stop())
+    signal.signal(signal.SIGTERM, lambda *_: server.stop())
+    # Ctrl-C reaches the whole group at once; a child waits for its owner, who still needs it to clean up.
+    signal.signal(signal.SIGINT, signal.SIG_IGN if options.child else lambda *_: server.stop())
     server.world.warm_up()
     gc.collect()
     gc.freeze()  # the map's objects stay: full collections during ticks need not look at them

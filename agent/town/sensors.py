@@ -140,10 +140,9 @@ class Senses:
         x, y, z, pitch, yaw, roll = pose.tolist()
         view = CameraPose(x, y, z, pitch, yaw, roll, camera.width, camera.height, camera.fov)
         parent = world.roster.get(actor.parent)
-        if parent and self._inside(parent, pose):
-            scene = [shown for shown in scene if shown.instance_id != parent.id]
+        hidden = parent.id if parent and self._inside(parent, pose) else None
         lights = {light.signal.id: int(light.state) for light in world.lights.lights}
-        return world.map.renderer.render(view, scene, world.weather, lights, world.episode_frame, world.seed)
+        return world.map.renderer.render(view, scene, world.weather, lights, world.episode_frame, world.seed, hidden)
 
     def _inside(self, actor: Actor, pose: Floats) -> bool:
         """Whether a camera sits inside the box of the actor that carries it (it must not see the body's inside)."""
