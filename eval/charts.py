@@ -13,6 +13,7 @@ Point = tuple[float, float]
 MARKERS = ("circle", "square", "diamond", "triangle")  # models differ by shape as well as by colour: print, colour-blind eyes
 WIDTH = 560  # [px] of a chart in its own coordinates; the page scales it
 ROW = 22  # [px]
+CLASS_OFFSET = 5.0  # [px] between the models of one class
 LABEL = 150  # [px] left of the axis
 
 
@@ -123,8 +124,16 @@ def interval_chart(dots: Sequence[Dot], label: str, *, zero: bool = False) -> Ma
     return _svg(WIDTH, bottom + 22, label, body)
 
 
-def class_chart(classes: Sequence[str], values: Mapping[str, Sequence[float | None]], label: str) -> Markup:
-    """Draw one row per class and one symbol per model, on an axis from 0 to 1; None = the class does not occur."""
+def class_chart(
+    classes: Sequence[str],
+    values: Mapping[str, Sequence[float | None]],
+    intervals: Mapping[str, Sequence[Sequence[float] | None]],
+    label: str,
+) -> Markup:
+    """Draw one row per class, one symbol per model with a line for its interval, on an axis from 0 to 1.
+
+    A value of None means that the class does not occur; an interval of None, that the data give none.
+    """
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
     left, right, top = float(LABEL), WIDTH - 20.0, 6.0
     row_height = 19.0
@@ -140,7 +149,16 @@ def class_chart(classes: Sequence[str], values: Mapping[str, Sequence[float | No
             if number is None:
                 continue
             absent = False
-            body += marker(series, _place(number, ticks, left, right), y, 4, f"{model}, {name}: {number:.3f}")
+            level = y + (series - (len(values) - 1) / 2) * CLASS_OFFSET
+            said = f"{model}, {name}: {number:.3f}"
+            interval = intervals[model][row]
+            if interval is not None:
+                said += f" ({interval[0]:.3f} to {interval[1]:.3f})"
+                ends = [_place(end, ticks, left, right) for end in interval]
+                body += Markup('<line class="whisker s{}" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>').format(
+                    series % len(MARKERS), *ends, y=level
+                )
+            body += marker(series, _place(number, ticks, left, right), level, 3, said)
         if absent:
             body += _text(left + 6, y + 4, "not in the test images", "tick")
     return _svg(WIDTH, bottom + 22, label, body)

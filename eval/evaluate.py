@@ -113,6 +113,7 @@ def evaluate(
             "iou": nullable(iou(total)),
             "bf": nullable(class_means(scores.bf)),
             "hausdorff_px": nullable(class_means(scores.hausdorff_px)),
+            **{f"{name}_interval": ends for name, ends in scores.class_intervals(resampling).items()},
         },
         "confusion": total.tolist(),
         "severity_contributions": severity_contributions(total, cost).tolist(),

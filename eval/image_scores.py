@@ -14,10 +14,13 @@ from roadworthy.eval.statistics import (
     Counts,
     Difference,
     Floats,
+    Resampling,
     Statistic,
     cluster_bootstrap,
     differences,
+    estimate,
     of_confusion,
+    ratio_of_sums,
     weighted_mean,
 )
 from roadworthy.runtime.errors import BadInput
@@ -53,6 +56,20 @@ class ImageScores:
             "hausdorff_px": weighted_mean(image_means(self.hausdorff_px)),
             "mean_max_probability": weighted_mean(self.confidence),
             "expected_severity": of_confusion(self.confusions, lambda matrix: expected_severity(matrix, cost)),
+        }
+
+    def class_intervals(self, resampling: Resampling) -> dict[str, list[list[float] | None]]:
+        """Return the interval [low, high] of each class's IoU and BF-score; None where the data give none."""
+        hits = np.diagonal(self.confusions, axis1=1, axis2=2).astype(np.float64)  # [images, N]
+        unions = self.confusions.sum(axis=1) + self.confusions.sum(axis=2) - hits  # [images, N]
+        statistics = {
+            "iou": [ratio_of_sums(hits[:, c], unions[:, c]) for c in range(hits.shape[1])],
+            "bf": [weighted_mean(self.bf[:, c]) for c in range(hits.shape[1])],
+        }
+        intervals = {name: [estimate(of_class, resampling) for of_class in each] for name, each in statistics.items()}
+        return {
+            name: [[found.low, found.high] if math.isfinite(found.low + found.high) else None for found in each]
+            for name, each in intervals.items()
         }
 
     def to_dict(self) -> dict[str, Any]:

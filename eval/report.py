@@ -81,7 +81,7 @@ def render(results: Mapping[str, Any], examples: Sequence[Example]) -> str:
         latency_noise=[(s["label"], s["latency"]["noise"]) for s in segmenters if s["latency"].get("noise")],
         latency_chart=_latency_chart(segmenters),
         class_charts=[
-            (title, charts.class_chart(results["classes"], {s["label"]: s["per_class"][key] for s in segmenters}, title))
+            (title, _class_chart(results, key, title))
             for title, key in (("IoU per class", "iou"), ("BF-score per class", "bf"))
         ],
         matrices=_matrices(results),
@@ -93,6 +93,14 @@ def render(results: Mapping[str, Any], examples: Sequence[Example]) -> str:
         config=json.dumps(results["study"], indent=2),
         pretraining=results["study"]["train"]["pretrain_objective"],
     )
+
+
+def _class_chart(results: Mapping[str, Any], key: str, title: str) -> Any:
+    """Draw the per-class figures `key` (iou or bf) of every segmenter."""
+    found = {s["label"]: s["per_class"] for s in results["segmenters"]}
+    values = {label: per_class[key] for label, per_class in found.items()}
+    intervals = {label: per_class[f"{key}_interval"] for label, per_class in found.items()}
+    return charts.class_chart(results["classes"], values, intervals, title)
 
 
 def _latency_chart(segmenters: Sequence[Mapping[str, Any]]) -> Any:

@@ -111,15 +111,16 @@ def driving_row(segmenter: Mapping[str, Any], where: str) -> dict[str, Any]:
 def latency_row(segmenter: Mapping[str, Any]) -> dict[str, Any]:
     """Make a segmenter's row of the latency table."""
     latency = segmenter["latency"]
+    percentiles = [(latency[f"{name}_ms"], *latency[f"{name}_interval_ms"]) for name in ("p50", "p90", "p99")]
     low, high = latency["p50_interval_ms"]
     return {
         "segmenter": segmenter,
         "backend": latency["backend"],
         "bytes": f"{latency['file_bytes'] / 1e6:.2f}",
         "cells": [
-            Cell(f"{latency['p50_ms']:.2f}", latency["p50_ms"], f"{low:.2f}", f"{high:.2f}"),
-            *(Cell(f"{latency[key]:.2f}", latency[key]) for key in ("p90_ms", "p99_ms", "max_ms")),
-            Cell(f"{latency['fps']:.0f}", latency["fps"]),
+            *(Cell(f"{value:.2f}", value, f"{least:.2f}", f"{most:.2f}") for value, least, most in percentiles),
+            Cell(f"{latency['max_ms']:.2f}", latency["max_ms"]),
+            Cell(f"{latency['fps']:.0f}", latency["fps"], f"{1000 / high:.0f}", f"{1000 / low:.0f}"),
         ],
     }
 

@@ -69,10 +69,11 @@ class Latency:
         """Return the latency [ms] that `percent` of the calls stayed below."""
         return float(np.percentile(self.samples_ms, percent))
 
-    def interval(self) -> Interval:
-        """Return the median with its 95 % bootstrap interval [ms]."""
+    def interval(self, percent: float = 50) -> Interval:
+        """Return a percentile (the median) with its 95 % bootstrap interval [ms]."""
         samples = np.asarray(self.samples_ms)
-        return _interval(self.p50_ms, np.median(samples[_resamples(len(samples), self.seed)], axis=1))
+        repetitions = np.percentile(samples[_resamples(len(samples), self.seed)], percent, axis=1)
+        return _interval(self.percentile(percent), repetitions)
 
     def noise(self) -> str | None:
         """Say why these samples deserve little trust, or None when nothing speaks against them."""
@@ -92,7 +93,9 @@ class Latency:
             "p50_ms": self.p50_ms,
             "p50_interval_ms": [self.interval().low, self.interval().high],
             "p90_ms": self.p90_ms,
+            "p90_interval_ms": [self.interval(90).low, self.interval(90).high],
             "p99_ms": self.p99_ms,
+            "p99_interval_ms": [self.interval(99).low, self.interval(99).high],
             "max_ms": self.max_ms,
             "fps": self.fps,
             "samples": len(self.samples_ms),

@@ -67,10 +67,14 @@ def make_results(completion: float = 0.8, name: str = HOSTILE) -> dict[str, Any]
                 "hausdorff_px": estimate(9 - i, 1.5), "mean_max_probability": estimate(0.82 + 0.05 * i, 0.01),
                 "expected_severity": estimate(0.041 - 0.01 * (i == 2), 0.004),
             },
-            "per_class": {"iou": iou, "bf": iou, "hausdorff_px": iou},
+            "per_class": {
+                "iou": iou, "bf": iou, "hausdorff_px": iou,
+                **{key: [None if v is None else [v - 0.05, v + 0.05] for v in iou] for key in ("iou_interval", "bf_interval")},
+            },
             "severity_contributions": (cost * rng.uniform(0, 2e-3, cost.shape) * (rng.uniform(size=cost.shape) > 0.7)).tolist(),
             "latency": {
                 "p50_ms": p50, "p50_interval_ms": [p50 - 0.1, p50 + 0.2], "p90_ms": p50 + 1, "p99_ms": p50 + 3,
+                "p90_interval_ms": [p50 + 0.8, p50 + 1.2], "p99_interval_ms": [p50 + 2, p50 + 4],
                 "max_ms": p50 + 9, "fps": 1000 / p50, "samples": 150,
                 "noise": "p90 is 1.9 times p50: other processes were running" if i == 1 else None,
                 "backend": "onnxruntime (cpu, 2 threads)", "size": [128, 256], "architecture": "enet", "file_bytes": 1_500_000,

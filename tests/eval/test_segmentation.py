@@ -17,7 +17,10 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from roadworthy.eval import segmentation
 from roadworthy.eval.contours import trace
+from roadworthy.eval.image_scores import ImageScores
+from roadworthy.eval.statistics import cluster_bootstrap
 from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.scores import iou
 
 CLASSES = 4
 LABEL_MAPS = st_numpy.arrays(
@@ -158,3 +161,19 @@ def test_mean_max_probability() -> None:
     assert segmentation.mean_max_probability(np.stack([probs, probs])) == pytest.approx(0.7)
     with pytest.raises(BadInput):
         segmentation.mean_max_probability(probs[0])
+
+
+def test_class_intervals_hold_the_figures_and_say_nothing_of_absent_classes() -> None:
+    rng = np.random.default_rng(3)
+    confusions = rng.integers(5, 60, (12, 3, 3)) + 200 * np.eye(3, dtype=np.int64)
+    confusions[:, 2, :] = confusions[:, :, 2] = 0  # class 2 occurs nowhere
+    bf = np.column_stack([rng.uniform(0.4, 0.6, 12), rng.uniform(0.1, 0.2, 12), np.full(12, np.nan)])
+    names = tuple(f"{i}" for i in range(12))
+    scores = ImageScores(names, names, confusions, bf, bf, np.full(12, 0.9))
+    found = scores.class_intervals(cluster_bootstrap(names))
+    figures = {"iou": iou(confusions.sum(axis=0)), "bf": np.nanmean(bf[:, :2], axis=0)}
+    for key, values in figures.items():
+        assert found[key][2] is None
+        for low_high, value in zip(found[key][:2], values[:2], strict=True):
+            assert low_high is not None
+            assert low_high[0] < value < low_high[1]
