@@ -109,7 +109,9 @@ def test_errors_that_repeating_cannot_help_are_raised_at_once(
 def test_no_worker_outlives_its_parent(tmp_path: Path, how: signal.Signals) -> None:
     program = tmp_path / "program.py"
     program.write_text(
-        "from roadworthy.agent.supervisor import supervise\nimport supervised_tasks\n"
+        "import signal\nfrom roadworthy.agent.supervisor import supervise\nimport supervised_tasks\n"
+        # A shell that starts the tests in the background hands its children a SIGINT that is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"if __name__ == '__main__':\n    supervise(supervised_tasks.sleep, {str(tmp_path)!r})\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}

@@ -109,7 +109,8 @@ def test_figures_and_page_come_from_the_files(study: tuple[StudyFolder, StudyCon
         assert total == pytest.approx(segmenter["metrics"]["expected_severity"]["value"])
     assert not any(pair["distinguishable"] for pair in results["comparisons"]["miou"])  # one model twice
     assert results["towns"]["Crooked01"]["held_out"]
-    assert len(results["towns"]["Grid01"]["routes"]) == 4
+    routes = plan.drive.straight_routes + plan.drive.one_turn_routes + plan.drive.navigation_routes
+    assert len(results["towns"]["Grid01"]["routes"]) == routes
     page = write_report(folder).read_text(encoding="utf-8")
     assert "roadworthy compare &#39;the command&#39;" in page
     assert page.count("data:image/png;base64,") == stages.EXAMPLES * 3  # truth and two predictions

@@ -167,7 +167,8 @@ def test_an_interrupted_study_continues(folder: StudyFolder) -> None:
 
 def test_ctrl_c_leaves_no_process_behind(folder: StudyFolder) -> None:
     script = (
-        "from pathlib import Path\n"
+        # A shell that starts the tests in the background hands its children a SIGINT that is ignored.
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom pathlib import Path\n"
         "from roadworthy.eval.runner import run_jobs\nfrom roadworthy.eval.schedule import Job\n"
         "from roadworthy.eval.folder import StudyFolder\n"
         f"run_jobs([Job('a', 'sleep_with_child', 'sleeping', {{}})], StudyFolder(Path({str(folder.root)!r})), cores=1,"
