@@ -95,7 +95,7 @@ class Demonstrations:
         """Read all parts of `folder`; raises `BadInput` when there is none or one is damaged."""
         parts = sorted(folder.glob("part-*/part.json"))
         if not parts:
-            raise BadInput(f"{folder}: no demonstrations; expected part-*/part.json, written by `roadworthy drive imitate`")
+            raise BadInput(f"{folder}: no demonstrations; expected part-*/part.json, written by `roadworthy drive demonstrate`")
         columns: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in cls.__dataclass_fields__}
         first_episode = 0
         for part in parts:

@@ -74,7 +74,10 @@ def imitate(segmenter: Path, demonstrations: Path, steps: int, seed: int, output
         result = clone(latents, shown, CloneConfig(steps=steps, seed=seed), lambda text, done: report(text, 0.3 + 0.7 * done))
     save_policy(result.policy, output, {"imitation": {"loss": result.train_loss, "validation": result.validation}})
     errors = ", ".join(f"{name} {value:.3f}" for name, value in result.validation.items() if name != "samples")
-    console.print(f"{output}: mean absolute error on unseen episodes: {errors}")
+    known = (
+        f"mean absolute error on unseen episodes: {errors}" if errors else "too few demonstrations to keep some for validation"
+    )
+    console.print(f"{output}: {known}")
 
 
 @command.command()
