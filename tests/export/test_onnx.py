@@ -1,6 +1,7 @@
 """Exported files: faithful on every backend, readable by other people's tools, and never written when they are wrong."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from roadworthy.export.graph import FrameToLabels
 from roadworthy.export.onnx import ExportReport, export_network, export_onnx
+from roadworthy.export.parity import Parity
 from roadworthy.runtime import load
 from roadworthy.runtime.backends import BACKENDS
 from roadworthy.runtime.errors import BadInput, RoadworthyError
@@ -185,3 +187,19 @@ def test_runs_that_cannot_be_exported(enet_run: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no frames to check the export on"):
         export_onnx(enet_run, tmp_path / "m.onnx")
     assert not list(tmp_path.glob("m*.onnx"))
+
+
+def test_a_few_moved_pixels_pass_and_confidence_that_is_off_does_not() -> None:
+    faithful = Parity(
+        frames=8,
+        agreement=1.0,
+        confidence_error=1e-4,
+        worst_confidence_error=0.04,
+        worst_latent_error=1e-6,
+        mean_confidence=0.8,
+    )
+    faithful.check(0.999)
+    with pytest.raises(RoadworthyError, match=r"confidence is off by 0\.02"):
+        replace(faithful, confidence_error=0.02).check(0.999)
+    with pytest.raises(RoadworthyError, match="labels agree"):
+        replace(faithful, agreement=0.99).check(0.999)
