@@ -35,7 +35,7 @@ class FrameToLabels(nn.Module):
         images = normalise_planes(frames) if exporting else normalise(frames)  # uint8 [B, H, W, 3] -> float32 [B, 3, H, W]
         if self.outputs == ("latent",):
             return (self.network.encode(images),)  # type: ignore[operator]  # nn.Module attributes are untyped
-        logits, _, latent = self.network(images)  # [B, N, H, W], -, [B, C, h, w]
+        logits, _, latent = self.network(images)[:3]  # [B, N, H, W], -, [B, C, h, w]
         results = {"latent": latent}
         if "labels" in self.outputs:
             results["labels"] = logits.argmax(1).byte()  # [B, N, H, W] -> [B, H, W]

@@ -8,27 +8,36 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 
+AUXILIARY_WEIGHT = 0.4  # of the auxiliary logits' loss beside the main one (PSPNet, arXiv 1612.01105, section 3.3)
+
+
 class Prediction(NamedTuple):
     """One forward pass of a segmenter.
 
     `logits [B, N, H, W]` at the full input resolution; `embedding [B, E, h', w']` is the input of the last learned layer
     (what ground-matrix learning averages per class); `latent [B, C, h, w]` is the encoder map that a driving agent sees.
+
+    `auxiliary [B, N, H, W]` are the logits of a second head in the encoder's middle, which only helps it to learn: there
+    in training mode for the networks whose paper has one (PSPNet), None for all others and in evaluation mode. An
+    objective adds `AUXILIARY_WEIGHT` times its pixel loss on them.
     """
 
     logits: Tensor
     embedding: Tensor
     latent: Tensor
+    auxiliary: Tensor | None = None
 
 
 class Segmenter(nn.Module, ABC):
     """A network from normalised frames to a `Prediction`.
 
-    Subclasses set the class attributes below and take the number of classes as their first argument.
+    Subclasses set the class attributes below and take the number of classes as their first argument. Those that can be a
+    gambler too (see `gambler`) take `in_channels`, the channels of what they look at.
     """
 
     latent_channels: int  # C of the latent map
-    latent_stride: int  # frame pixels per latent cell, along each side
-    size_multiple: int  # frame height and width must be multiples of this [pixels]
+    latent_stride: int  # frame pixels per latent cell, along each side; a last cell may be partly outside the frame
+    size_multiple: int = 1  # frame height and width must be multiples of this [pixels]
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -36,7 +45,7 @@ class Segmenter(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, frames: Tensor) -> Tensor:
-        """Return the latent `[B, C, H / latent_stride, W / latent_stride]` alone, without running the decoder."""
+        """Return the latent `[B, C, ceil(H / latent_stride), ceil(W / latent_stride)]` alone, without the decoder."""
 
     @abstractmethod
     def forward(self, frames: Tensor) -> Prediction:
