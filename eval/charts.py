@@ -70,33 +70,37 @@ def _number(value: float) -> str:
     return f"{value:.6g}"
 
 
-def _text(x: float, y: float, text: str, css: str = "", anchor: str = "start") -> Markup:
-    return Markup('<text x="{:.1f}" y="{:.1f}" class="{}" text-anchor="{}">{}</text>').format(x, y, css, anchor, text)
+def text(x: float, y: float, words: str, css: str = "", anchor: str = "start") -> Markup:
+    """Draw `words` at (x, y)."""
+    return Markup('<text x="{:.1f}" y="{:.1f}" class="{}" text-anchor="{}">{}</text>').format(x, y, css, anchor, words)
 
 
-def _svg(width: float, height: float, label: str, body: Markup, css: str = "chart") -> Markup:
+def svg(width: float, height: float, label: str, body: Markup, css: str = "chart") -> Markup:
+    """Wrap a drawing; `label` is what a screen reader says."""
     return Markup('<svg class="{}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
         css, width, height, label, body
     )
 
 
-def _axis(ticks: Sequence[float], left: float, right: float, top: float, bottom: float) -> Markup:
+def x_axis(ticks: Sequence[float], left: float, right: float, top: float, bottom: float) -> Markup:
     """Draw vertical grid lines with their numbers below."""
     body = Markup("")
     for tick in ticks:
-        x = _place(tick, ticks, left, right)
+        x = place_on(tick, ticks, left, right)
         body += Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>').format(x, top, bottom)
-        body += _text(x, bottom + 14, _number(tick), "tick", "middle")
+        body += text(x, bottom + 14, _number(tick), "tick", "middle")
     return body
 
 
-def _place(value: float, ticks: Sequence[float], left: float, right: float) -> float:
+def place_on(value: float, ticks: Sequence[float], left: float, right: float) -> float:
+    """Map `value` on the axis of `ticks` to a coordinate between `left` and `right`."""
     span = ticks[-1] - ticks[0]
     return left + (value - ticks[0]) / span * (right - left) if span else (left + right) / 2
 
 
-def _short(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def short(words: str, limit: int) -> str:
+    """Cut `words` to `limit` characters."""
+    return words if len(words) <= limit else words[: limit - 1] + "…"
 
 
 def interval_chart(dots: Sequence[Dot], label: str, *, zero: bool = False) -> Markup:
@@ -110,18 +114,18 @@ def interval_chart(dots: Sequence[Dot], label: str, *, zero: bool = False) -> Ma
     ticks = nice_ticks(low, high)
     left, right, top = float(LABEL), WIDTH - 20.0, 6.0
     bottom = top + ROW * len(dots)
-    body = _axis(ticks, left, right, top, bottom)
+    body = x_axis(ticks, left, right, top, bottom)
     for row, dot in enumerate(dots):
         y = top + ROW * (row + 0.5)
-        body += _text(left - 8, y + 4, _short(dot.label, 24), "name", "end")
+        body += text(left - 8, y + 4, short(dot.label, 24), "name", "end")
         if dot.low is not None and dot.high is not None:
-            ends = [_place(end, ticks, left, right) for end in (dot.low, dot.high)]
+            ends = [place_on(end, ticks, left, right) for end in (dot.low, dot.high)]
             body += Markup('<line class="whisker s{}" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>').format(
                 dot.series % 6, *ends, y=y
             )
         if dot.value is not None:
-            body += marker(dot.series, _place(dot.value, ticks, left, right), y, title=dot.note)
-    return _svg(WIDTH, bottom + 22, label, body)
+            body += marker(dot.series, place_on(dot.value, ticks, left, right), y, title=dot.note)
+    return svg(WIDTH, bottom + 22, label, body)
 
 
 def class_chart(
@@ -138,11 +142,11 @@ def class_chart(
     left, right, top = float(LABEL), WIDTH - 20.0, 6.0
     row_height = 19.0
     bottom = top + row_height * len(classes)
-    body = _axis(ticks, left, right, top, bottom)
+    body = x_axis(ticks, left, right, top, bottom)
     for row, name in enumerate(classes):
         y = top + row_height * (row + 0.5)
         body += Markup('<line class="rule" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>').format(left, right, y=y)
-        body += _text(left - 8, y + 4, _short(name, 24), "name", "end")
+        body += text(left - 8, y + 4, short(name, 24), "name", "end")
         absent = True
         for series, (model, numbers) in enumerate(values.items()):
             number = numbers[row]
@@ -154,14 +158,14 @@ def class_chart(
             interval = intervals[model][row]
             if interval is not None:
                 said += f" ({interval[0]:.3f} to {interval[1]:.3f})"
-                ends = [_place(end, ticks, left, right) for end in interval]
+                ends = [place_on(end, ticks, left, right) for end in interval]
                 body += Markup('<line class="whisker s{}" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>').format(
                     series % len(MARKERS), *ends, y=level
                 )
-            body += marker(series, _place(number, ticks, left, right), level, 3, said)
+            body += marker(series, place_on(number, ticks, left, right), level, 3, said)
         if absent:
-            body += _text(left + 6, y + 4, "not in the test images", "tick")
-    return _svg(WIDTH, bottom + 22, label, body)
+            body += text(left + 6, y + 4, "not in the test images", "tick")
+    return svg(WIDTH, bottom + 22, label, body)
 
 
 def heat_map(rows: Sequence[Sequence[float]], classes: Sequence[str], label: str, *, top_value: float | None = None) -> Markup:
@@ -173,8 +177,8 @@ def heat_map(rows: Sequence[Sequence[float]], classes: Sequence[str], label: str
         side, head, cell * count, cell * count
     )
     for i, name in enumerate(classes):
-        shown = _short(name, 14)
-        body += _text(side - 4, head + cell * (i + 0.72), shown, "tick", "end")
+        shown = short(name, 14)
+        body += text(side - 4, head + cell * (i + 0.72), shown, "tick", "end")
         x = side + cell * (i + 0.7)
         body += Markup('<text class="tick" transform="translate({:.1f} {:.1f}) rotate(-60)">{}</text>').format(
             x, head - 4, shown
@@ -189,7 +193,7 @@ def heat_map(rows: Sequence[Sequence[float]], classes: Sequence[str], label: str
                 '<rect class="cell" x="{:.0f}" y="{:.0f}" width="{c:.0f}" height="{c:.0f}" fill-opacity="{:.2f}">'
                 "<title>{}</title></rect>"
             ).format(side + cell * j, head + cell * i, strength, title, c=cell)
-    return _svg(side + cell * count + 24, head + cell * count + 6, label, body, "chart square")
+    return svg(side + cell * count + 24, head + cell * count + 6, label, body, "chart square")
 
 
 KIND_SYMBOLS: Mapping[str, str] = {
@@ -252,4 +256,4 @@ def town_map(
     body += Markup("").join(path(line, "route") for line in routes)
     body += Markup("").join(kind_symbol(e.kind, *place((e.x_m, e.y_m)), e.title, 0.75) for e in events)
     height = 2 * margin + (max(xs) - min(xs)) * scale
-    return _svg(2 * margin + (max(ys) - min(ys)) * scale, height, label, body, "chart map")
+    return svg(2 * margin + (max(ys) - min(ys)) * scale, height, label, body, "chart map")

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from roadworthy.eval.calibration import reliability
 from roadworthy.eval.image_scores import ImageScores, class_means, nullable
 from roadworthy.eval.segmentation import BF_TOLERANCE, contour_scores, severity_contributions
 from roadworthy.eval.statistics import cluster_bootstrap, estimate
@@ -20,7 +21,7 @@ from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import atomic_path, write_text
 from roadworthy.runtime.metadata import ModelMetadata
 from roadworthy.runtime.scores import confusion, iou
-from roadworthy.runtime.taxonomy import IGNORE
+from roadworthy.runtime.taxonomy import IGNORE, Taxonomy
 from roadworthy.train.data import open_dataset
 from roadworthy.train.data.dataset import Dataset
 from roadworthy.train.ground import GroundMatrix, severity
@@ -115,6 +116,11 @@ def evaluate(
             "hausdorff_px": nullable(class_means(scores.hausdorff_px)),
             **{f"{name}_interval": ends for name, ends in scores.class_intervals(resampling).items()},
         },
+        "per_group": {
+            str(group): {"classes": list(taxonomy.groups[group]), **found.to_dict()}
+            for group, found in scores.group_estimates(_members(taxonomy), resampling).items()
+        },
+        "reliability": scores.reliability.sum(axis=0).tolist(),
         "confusion": total.tolist(),
         "severity_contributions": severity_contributions(total, cost).tolist(),
         "ground": {"name": matrix.name, "cost": cost.tolist()},
@@ -123,6 +129,11 @@ def evaluate(
     }
     write_text(output, json.dumps(result, allow_nan=False))
     return result
+
+
+def _members(taxonomy: Taxonomy) -> dict[int, list[int]]:
+    """Turn the names of each importance group into train ids."""
+    return {group: [taxonomy.index(name) for name in names] for group, names in taxonomy.groups.items()}
 
 
 def episode_of_frame(recording: Path) -> dict[str, str]:
@@ -150,7 +161,7 @@ def _score_images(
 ) -> tuple[ImageScores, dict[int, npt.NDArray[np.uint8]]]:
     """Run every image through the model and measure it; returns the scores and the predictions of the `kept` images."""
     classes = len(metadata.class_names)
-    names, confusions, bf, hausdorff, confidence = [], [], [], [], []
+    names, confusions, bf, hausdorff, confidence, reliabilities = [], [], [], [], [], []
     predictions = {}
     for start in range(0, len(dataset), batch):
         samples = [dataset[index] for index in range(start, min(start + batch, len(dataset)))]
@@ -167,14 +178,16 @@ def _score_images(
             bf.append(contours.bf)
             hausdorff.append(contours.hausdorff_px)
             confidence.append(float(certainty[valid].mean(dtype=np.float64)) if valid.any() else math.nan)
+            reliabilities.append(reliability(certainty[valid], labels[valid] == sample.labels[valid]))
             if start + offset in kept:
                 predictions[start + offset] = labels.astype(np.uint8)
         if progress is not None:
             progress(f"evaluating image {len(names)} of {len(dataset)}", len(names) / len(dataset))
     clusters = tuple(groups.get(name, name) for name in names)
     scores = ImageScores(
-        tuple(names), clusters, np.stack(confusions), np.stack(bf), np.stack(hausdorff), np.array(confidence, np.float64)
-    )
+        tuple(names), clusters, np.stack(confusions), np.stack(bf), np.stack(hausdorff), np.array(confidence, np.float64),
+        np.stack(reliabilities),
+    )  # fmt: skip
     return scores, predictions
 
 

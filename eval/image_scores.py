@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from roadworthy.eval.calibration import BINS, expected_calibration_error
 from roadworthy.eval.segmentation import expected_severity
 from roadworthy.eval.statistics import (
     Counts,
     Difference,
+    Estimate,
     Floats,
     Resampling,
     Statistic,
@@ -24,7 +26,7 @@ from roadworthy.eval.statistics import (
     weighted_mean,
 )
 from roadworthy.runtime.errors import BadInput
-from roadworthy.runtime.scores import mean_iou
+from roadworthy.runtime.scores import iou, mean_iou
 
 METRICS: Mapping[str, str] = {
     "miou": "mean IoU, 0..1, larger is better",
@@ -33,6 +35,7 @@ METRICS: Mapping[str, str] = {
     "hausdorff_px": "mean modified Hausdorff distance [pixels], smaller is better",
     "mean_max_probability": "mean of the largest class probability over valid pixels, 0..1",
     "expected_severity": "mean severity per valid pixel under the ground matrix, 0..1, smaller is better",
+    "ece": f"expected calibration error over {BINS} equal intervals of confidence, 0..1, smaller is better",
 }
 
 
@@ -46,6 +49,7 @@ class ImageScores:
     bf: Floats  # [images, N]
     hausdorff_px: Floats  # [images, N]
     confidence: Floats  # [images] mean of the largest probability over valid pixels
+    reliability: Floats  # [images, BINS, 3] pixels, summed confidence and right pixels per interval of confidence
 
     def statistics(self, cost: Floats) -> dict[str, Statistic]:
         """Make the statistic of every metric in `METRICS`; `cost` is the evaluation's ground matrix [N, N]."""
@@ -56,7 +60,21 @@ class ImageScores:
             "hausdorff_px": weighted_mean(image_means(self.hausdorff_px)),
             "mean_max_probability": weighted_mean(self.confidence),
             "expected_severity": of_confusion(self.confusions, lambda matrix: expected_severity(matrix, cost)),
+            "ece": self._calibration,
         }
+
+    def _calibration(self, weights: Floats) -> Floats:
+        """Evaluate the calibration error for weights [R, images] -> [R]."""
+        flat = self.reliability.reshape(len(self.names), -1)  # [images, BINS, 3] -> [images, BINS * 3]
+        return expected_calibration_error((weights @ flat).reshape(-1, BINS, 3))
+
+    def group_estimates(self, groups: Mapping[int, Sequence[int]], resampling: Resampling) -> dict[int, Estimate]:
+        """Return the mean IoU over the classes (train ids) of each importance group that occur, with its interval."""
+
+        def mean_of(members: list[int]) -> Statistic:
+            return of_confusion(self.confusions, lambda matrix: float(_mean(iou(matrix)[members], axis=0)))
+
+        return {group: estimate(mean_of(list(members)), resampling) for group, members in groups.items()}
 
     def class_intervals(self, resampling: Resampling) -> dict[str, list[list[float] | None]]:
         """Return the interval [low, high] of each class's IoU and BF-score; None where the data give none."""
@@ -82,6 +100,7 @@ class ImageScores:
             "bf": nullable(self.bf),
             "hausdorff_px": nullable(self.hausdorff_px),
             "confidence": nullable(self.confidence),
+            "reliability": self.reliability.tolist(),
         }
 
     @classmethod
@@ -91,7 +110,9 @@ class ImageScores:
         for row, entries in zip(flat, data["confusions"], strict=True):
             for place, count in entries:
                 row[place] = count
-        arrays = {key: np.array(data[key], np.float64) for key in ("bf", "hausdorff_px", "confidence")}  # null becomes nan
+        arrays = {
+            key: np.array(data[key], np.float64) for key in ("bf", "hausdorff_px", "confidence", "reliability")
+        }  # null becomes nan
         return cls(tuple(data["names"]), tuple(data["groups"]), flat.reshape(-1, classes, classes), **arrays)
 
 

@@ -12,12 +12,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from roadworthy.agent.infractions import INFRACTION_KINDS
 from roadworthy.eval import charts
+from roadworthy.eval.calibration import reliability_curve
 from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.pictures import Example, load_examples
+from roadworthy.eval.plots import Trade, reliability_chart, trade_off
 from roadworthy.eval.results import load_results
-from roadworthy.eval.tables import KIND_WORDS, driving_row, latency_row, number, pair_rows, ranked, ranking_row
+from roadworthy.eval.statistics import poisson_interval
+from roadworthy.eval.tables import (
+    KIND_WORDS,
+    driving_row,
+    group_names,
+    group_row,
+    latency_row,
+    number,
+    pair_rows,
+    ranked,
+    ranking_row,
+)
 from roadworthy.eval.verdict import verdict
 from roadworthy.runtime.errors import MissingExtra
 from roadworthy.runtime.files import write_text
@@ -34,6 +49,7 @@ PANELS: Mapping[str, tuple[str, str, bool | None]] = {
         None,
     ),
     "pixel_accuracy": ("pixel accuracy", "fraction of pixels labelled right", True),
+    "ece": ("expected calibration error", "how far confidence is from the fraction right, on average over pixels", False),
 }
 
 
@@ -80,6 +96,10 @@ def render(results: Mapping[str, Any], examples: Sequence[Example]) -> str:
         latency=[latency_row(segmenter) for segmenter in segmenters],
         latency_noise=[(s["label"], s["latency"]["noise"]) for s in segmenters if s["latency"].get("noise")],
         latency_chart=_latency_chart(segmenters),
+        trades=_trades(segmenters),
+        reliability=_reliability(segmenters),
+        groups=[group_row(segmenter) for segmenter in segmenters],
+        group_names=group_names(segmenters),
         class_charts=[
             (title, _class_chart(results, key, title))
             for title, key in (("IoU per class", "iou"), ("BF-score per class", "bf"))
@@ -116,6 +136,31 @@ def _latency_chart(segmenters: Sequence[Mapping[str, Any]]) -> Any:
         for i, s in enumerate(segmenters)
     ]
     return charts.interval_chart(dots, "latency: median, line to the 99th percentile [ms]", zero=True)
+
+
+def _trades(segmenters: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+    """Draw what accuracy and safe driving cost in latency; the front joins the models that no other one beats."""
+    accuracy, driving = [], []
+    for index, segmenter in enumerate(segmenters):
+        latency, miou, drive = segmenter["latency"], segmenter["metrics"]["miou"], segmenter["drive"]["all"]
+        cost, ends = latency["p50_ms"], tuple(latency["p50_interval_ms"])
+        if miou["value"] is not None:
+            interval = None if miou["low"] is None else (miou["low"], miou["high"])
+            accuracy.append(Trade(segmenter["label"], index, cost, miou["value"], ends, interval))
+        if drive is not None and drive["km"]:
+            events = sum(between["events"] for between in drive["between"].values())
+            rate = poisson_interval(events, drive["km"])
+            driving.append(Trade(segmenter["label"], index, cost, rate.value, ends, (rate.low, rate.high)))
+    return [
+        ("Accuracy against latency", trade_off(accuracy, "p50 latency [ms]", "mean IoU", larger_is_better=True)),
+        ("Infractions against latency",
+         trade_off(driving, "p50 latency [ms]", "infractions per km, all kinds", larger_is_better=False)),
+    ]  # fmt: skip
+
+
+def _reliability(segmenters: Sequence[Mapping[str, Any]]) -> Any:
+    curves = {segmenter["label"]: reliability_curve(np.asarray(segmenter["reliability"])) for segmenter in segmenters}
+    return reliability_chart(curves, "reliability: fraction right over confidence")
 
 
 def _panel(metric: str, results: Mapping[str, Any]) -> dict[str, Any]:

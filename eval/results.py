@@ -159,6 +159,8 @@ def _segmenter(
         "model_bytes": folder.model(name).stat().st_size if folder.model(name).exists() else None,
         "metrics": evaluation["metrics"],
         "per_class": evaluation["per_class"],
+        "per_group": evaluation["per_group"],
+        "reliability": evaluation["reliability"],
         "severity_contributions": evaluation["severity_contributions"],
         "latency": latency,
         "drive": {

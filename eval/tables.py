@@ -108,6 +108,18 @@ def driving_row(segmenter: Mapping[str, Any], where: str) -> dict[str, Any]:
     }
 
 
+def group_names(segmenters: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """List (importance group, its classes), the most important first."""
+    groups = segmenters[0]["per_group"]
+    return [(group, ", ".join(groups[group]["classes"])) for group in sorted(groups, key=int, reverse=True)]
+
+
+def group_row(segmenter: Mapping[str, Any]) -> dict[str, Any]:
+    """Make a segmenter's row of the table of importance groups."""
+    groups = segmenter["per_group"]
+    return {"segmenter": segmenter, "cells": [_cell(groups[group], 3) for group in sorted(groups, key=int, reverse=True)]}
+
+
 def latency_row(segmenter: Mapping[str, Any]) -> dict[str, Any]:
     """Make a segmenter's row of the latency table."""
     latency = segmenter["latency"]

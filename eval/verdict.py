@@ -16,6 +16,7 @@ JUDGED: Mapping[str, tuple[str, int]] = {
     "bf": ("BF-score", 1),
     "hausdorff_px": ("Hausdorff distance", -1),
     "expected_severity": ("expected severity", -1),
+    "ece": ("calibration error", -1),
     "completion": ("route completion", 1),
     "infractions_per_km": ("infractions per kilometre", -1),
 }

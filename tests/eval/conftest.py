@@ -9,6 +9,7 @@ import pytest
 
 from roadworthy.agent.episodes import Episode
 from roadworthy.agent.infractions import INFRACTION_KINDS, Infraction
+from roadworthy.eval.calibration import reliability
 from roadworthy.eval.driving import compare_drives, drive_summary, finished_share, fit_to_judge
 from roadworthy.eval.pictures import Example, label_uri, photo_uri
 from roadworthy.eval.study import PRESETS, study_data
@@ -65,8 +66,15 @@ def make_results(completion: float = 0.8, name: str = HOSTILE) -> dict[str, Any]
                 "miou": estimate(0.42 + 0.02 * i, 0.02), "bf": estimate(0.5 + 0.01 * i, 0.03),
                 "pixel_accuracy": estimate(0.85, 0.01),
                 "hausdorff_px": estimate(9 - i, 1.5), "mean_max_probability": estimate(0.82 + 0.05 * i, 0.01),
-                "expected_severity": estimate(0.041 - 0.01 * (i == 2), 0.004),
+                "expected_severity": estimate(0.041 - 0.01 * (i == 2), 0.004), "ece": estimate(0.03 + 0.05 * i, 0.01),
             },
+            "per_group": {
+                str(group): {"classes": list(names), **estimate(0.3 + 0.1 * group, 0.05)}
+                for group, names in TOWN.groups.items()
+            },
+            "reliability": reliability(
+                (certainty := rng.uniform(0.1, 1, 5000)), rng.uniform(size=5000) < certainty - 0.05 * i
+            ).tolist(),
             "per_class": {
                 "iou": iou, "bf": iou, "hausdorff_px": iou,
                 **{key: [None if v is None else [v - 0.05, v + 0.05] for v in iou] for key in ("iou_interval", "bf_interval")},
@@ -99,7 +107,7 @@ def make_results(completion: float = 0.8, name: str = HOSTILE) -> dict[str, Any]
     comparisons = {
         "miou": differences(-0.04, -0.01), "bf": differences(-0.03, 0.01), "hausdorff_px": differences(-1, 2),
         "mean_max_probability": differences(-0.06, -0.04), "pixel_accuracy": differences(-0.01, 0.01),
-        "expected_severity": differences(0.001, 0.009),
+        "expected_severity": differences(0.001, 0.009), "ece": differences(-0.05, -0.02),
     }  # fmt: skip
     for metric, found in compare_drives(drives).items():
         comparisons[metric] = [
