@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.taxonomy import CAMVID, TOWN
-from roadworthy.train.data import open_dataset
+from roadworthy.train.data import list_dataset, open_dataset
 from roadworthy.train.data.augment import NO_AUGMENTATION, Augmentation, augment, resize
 from roadworthy.train.data.batches import Batches
 from roadworthy.train.data.dataset import Sample
-from roadworthy.train.data.frames import Frames
+from roadworthy.train.data.frames import Frames, read_checked
 
 SIZE = (32, 64)
 
@@ -146,14 +147,36 @@ def test_every_unusable_file_is_named_before_training(own_camvid: Path) -> None:
     assert "0002.png" in lines[2]
 
 
-def test_only_the_first_ten_problems_are_spelled_out(tmp_path: Path) -> None:
+def test_every_problem_is_spelled_out_however_many_there_are(tmp_path: Path) -> None:
     root = write_recording(tmp_path / "r", 1, 15)
     for path in (root / "semantic").iterdir():
         path.unlink()
     with pytest.raises(BadInput, match="15 of 15") as caught:
         open_dataset(f"recording:{root}")
-    assert len(str(caught.value).splitlines()) == 12
-    assert str(caught.value).endswith("and 5 more")
+    assert sum("no label" in line for line in str(caught.value).splitlines()) == 15
+
+
+def test_the_bad_files_of_two_data_sets_are_named_at_once_or_skipped(own_camvid: Path) -> None:
+    image, label = own_camvid / "train" / "0000.png", own_camvid / "valannot" / "0001.png"
+    image.write_bytes(image.read_bytes()[:200])
+    label.unlink()
+    parts = [list_dataset(f"camvid:{own_camvid}", split) for split in ("train", "val")]
+    with pytest.raises(BadInput, match="2 of 6 samples") as caught:
+        read_checked(parts, SIZE)
+    assert "0000.png: not a readable image" in str(caught.value)
+    assert "val/0001.png: no label" in str(caught.value)
+    train, val = read_checked(parts, SIZE, skip_bad=True)
+    assert (len(train), len(val), len(train.problems), len(val.problems)) == (3, 1, 1, 1)
+    np.testing.assert_array_equal(train[0].image, parts[0][1].image)
+    streamed = Frames(parts[0], SIZE, memory_limit_bytes=0, tolerate=True)
+    assert [sample.name for sample in (streamed[0], streamed[2])] == ["0001", "0003"]
+
+
+def test_skipping_leaves_something_to_learn_from(own_camvid: Path) -> None:
+    for path in (own_camvid / "trainannot").iterdir():
+        path.write_bytes(b"not an image")
+    with pytest.raises(BadInput, match="none of its 4 samples can be used"):
+        read_checked([open_dataset(f"camvid:{own_camvid}")], SIZE, skip_bad=True)
 
 
 def test_frames_count_the_pixels_of_each_class(tiny_camvid: Path) -> None:
@@ -232,6 +255,53 @@ def test_batches_depend_on_seed_and_number_alone(tiny_camvid: Path) -> None:
         assert (a.labels == b.labels).all()
     assert (batches(8)[0].frames != unbroken[0].frames).any()
     assert (unbroken[0].frames.shape, unbroken[0].labels.shape) == ((3, *SIZE, 3), (3, *SIZE))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_and_processes_change_nothing(tiny_camvid: Path, workers: int) -> None:
+    frames = Frames(open_dataset(f"camvid:{tiny_camvid}"), SIZE)
+    whole = list(Batches(frames, 4, 7, Augmentation()).run(0, 5))
+    shares = [list(Batches(frames, 4, 7, Augmentation(), rank=r, world=2, workers=workers).run(0, 5)) for r in range(2)]
+    for number, batch in enumerate(whole):
+        assert torch.equal(torch.cat([share[number].frames for share in shares]), batch.frames)
+        assert torch.equal(torch.cat([share[number].labels for share in shares]), batch.labels)
+
+
+def test_a_crop_is_a_part_of_its_frame() -> None:
+    sample = labelled_ramp()
+    seen = set()
+    for seed in range(20):
+        cut = augment(sample, NO_AUGMENTATION, np.random.default_rng(seed), (16, 32))
+        assert cut.image.shape == (16, 32, 3)
+        top, left = int(cut.image[0, 0, 0]) // 4, int(cut.image[0, 0, 1]) // 3
+        np.testing.assert_array_equal(cut.image, sample.image[top : top + 16, left : left + 32])
+        np.testing.assert_array_equal(cut.labels, sample.labels[top : top + 16, left : left + 32])
+        seen.add((top, left))
+    assert len(seen) > 10
+
+
+def test_a_crop_larger_than_its_frame_is_filled_with_ignored_pixels() -> None:
+    sample = labelled_ramp()
+    cut = augment(sample, NO_AUGMENTATION, np.random.default_rng(0), (64, 80))
+    inside = cut.labels != 255
+    assert inside.sum() == sample.labels.size
+    np.testing.assert_array_equal(cut.image[inside], sample.image.reshape(-1, 3))
+    assert not cut.image[~inside].any()
+
+
+def test_zoom_and_crop_together_keep_labels_on_their_pixels() -> None:
+    options = Augmentation(flip=0.0, scale_min=2.0, scale_max=2.0, jitter=0.0)
+    cut = augment(labelled_ramp(), options, np.random.default_rng(3), (32, 64))
+    column = cut.image[..., 1] / 3
+    sure = np.abs(column % 10 - 5) < 3.5
+    np.testing.assert_array_equal(cut.labels[sure], (column // 10)[sure])
+    assert np.ptp(column) == pytest.approx(32, abs=1)  # 64 pixels show 32 of the frame
+
+
+@pytest.mark.parametrize("wrong", [{"flip": 1.5}, {"scale_min": 0.0}, {"scale_min": 2.0, "scale_max": 1.0}, {"jitter": -0.1}])
+def test_an_augmentation_that_will_not_do_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(BadInput, match="expected"):
+        Augmentation(**wrong)
 
 
 def test_every_sample_comes_once_per_epoch(tiny_camvid: Path) -> None:

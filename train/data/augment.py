@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.taxonomy import IGNORE
 from roadworthy.train.data.dataset import Sample
 
@@ -20,6 +22,17 @@ class Augmentation:
     scale_min: float = 0.8  # smallest zoom factor
     scale_max: float = 1.4  # largest zoom factor
     jitter: float = 0.2  # brightness, contrast and saturation vary by up to this fraction
+
+    def __post_init__(self) -> None:
+        """Check the ranges; raises `BadInput` naming the field."""
+        if not 0 <= self.flip <= 1:
+            raise BadInput(f"augmentation flip is {self.flip}, expected a probability from 0 to 1")
+        if not 0 < self.scale_min <= self.scale_max < math.inf:
+            raise BadInput(
+                f"augmentation scale_min, scale_max are {self.scale_min}, {self.scale_max}, expected 0 < scale_min <= scale_max"
+            )
+        if not 0 <= self.jitter <= 1:
+            raise BadInput(f"augmentation jitter is {self.jitter}, expected a fraction from 0 to 1")
 
 
 NO_AUGMENTATION = Augmentation(flip=0.0, scale_min=1.0, scale_max=1.0, jitter=0.0)
@@ -34,27 +47,40 @@ def resize(sample: Sample, height: int, width: int) -> Sample:
     return Sample(np.asarray(image), np.asarray(labels), sample.name)
 
 
-def augment(sample: Sample, options: Augmentation, rng: np.random.Generator) -> Sample:
-    """Return a random variant of the same size. A zoom below 1 leaves a border of ignored pixels."""
+def augment(sample: Sample, options: Augmentation, rng: np.random.Generator, crop: tuple[int, int] | None = None) -> Sample:
+    """Return a random variant of size `crop` = (height, width) [pixels], or of the sample's own size.
+
+    The crop is cut out of the zoomed frame; where that is smaller than the crop, a border of ignored pixels is left.
+    """
     image, labels = sample.image, sample.labels
     if rng.random() < options.flip:
         image, labels = image[:, ::-1], labels[:, ::-1]
     scale = rng.uniform(options.scale_min, options.scale_max)
     place = rng.random(2)  # where the crop (or the shrunk frame) lies, 0 = top left, 1 = bottom right
-    if scale != 1.0:
-        image, labels = _zoom(image, labels, scale, place)
+    size = labels.shape if crop is None else crop
+    if scale != 1.0 or size != labels.shape:
+        image, labels = _window(image, labels, scale, place, size[0], size[1])
     if options.jitter > 0:
         image = _jitter(image, rng.uniform(1 - options.jitter, 1 + options.jitter, 3))
     return Sample(np.ascontiguousarray(image), np.ascontiguousarray(labels), sample.name)
 
 
-def _zoom(
-    image: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], scale: float, place: npt.NDArray[np.float64]
+def _window(
+    image: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.uint8],
+    scale: float,
+    place: npt.NDArray[np.float64],
+    height: int,
+    width: int,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Show the part of the frame that a zoom by `scale` leaves, resampled in one pass to the same size."""
-    height, width = labels.shape
-    part_height, part_width = height / scale, width / scale
-    top, left = place[0] * (height - part_height), place[1] * (width - part_width)  # negative where the part is larger
+    """Cut a window of `height` x `width` out of the frame zoomed by `scale`, resampled in one pass."""
+    part_height, part_width = height / scale, width / scale  # of the window, in pixels of the frame
+    top, left = place[0] * (labels.shape[0] - part_height), place[1] * (labels.shape[1] - part_width)  # negative outside
+    if scale == 1.0:  # nothing to resample
+        top, left = round(top), round(left)
+    if scale == 1.0 and top >= 0 and left >= 0:
+        window = np.s_[int(top) : int(top) + height, int(left) : int(left) + width]
+        return image[window], labels[window]
     # PIL maps output (x, y) to input (a x + c, e y + f); pixels outside the frame are filled with 0 and IGNORE.
     affine = (1 / scale, 0.0, left, 0.0, 1 / scale, top)
     size = (width, height)

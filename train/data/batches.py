@@ -1,7 +1,12 @@
-"""Batches as a pure function of (seed, number): a resumed training sees the very batches that an unbroken one would."""
+"""Batches as a pure function of (seed, number): a resumed training sees the very batches that an unbroken one would.
+
+Decoding and augmentation run in threads (Pillow and numpy let go of the interpreter's lock); as every sample depends on the
+seed and its place alone, neither the number of threads nor the number of processes changes what comes out.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
@@ -12,6 +17,7 @@ import torch
 from torch import Tensor
 
 from roadworthy.train.data.augment import Augmentation, augment
+from roadworthy.train.data.dataset import Sample
 from roadworthy.train.data.frames import Frames
 
 AHEAD = 2  # batches made in the background while one is trained on
@@ -25,26 +31,64 @@ class RawBatch(NamedTuple):
 
 
 class Batches:
-    """An endless, seeded, shuffled and augmented sequence of batches; every sample comes once per epoch."""
+    """An endless, seeded, shuffled and augmented sequence of batches; every sample comes once per epoch.
 
-    def __init__(self, frames: Frames, batch_size: int, seed: int, augmentation: Augmentation) -> None:
+    Of each batch of `batch_size` samples the process `rank` of `world` gets its equal part.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        batch_size: int,
+        seed: int,
+        augmentation: Augmentation,
+        *,
+        crop: tuple[int, int] | None = None,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 1,
+        pinned: bool = False,
+    ) -> None:
         self.frames = frames
         self.batch_size = batch_size
         self.seed = seed
         self.augmentation = augmentation
+        self.crop = crop
+        self.rank, self.world = rank, world
+        self.workers = workers
+        self.pinned = pinned
         self._orders: dict[int, npt.NDArray[np.int64]] = {}
 
     def __getitem__(self, number: int) -> RawBatch:
         """Make batch `number`, whatever was made before."""
-        places = range(number * self.batch_size, (number + 1) * self.batch_size)  # in the sequence of all epochs
-        samples = [
-            augment(self.frames[self._sample_at(place)], self.augmentation, np.random.default_rng([self.seed, 1, place]))
-            for place in places
-        ]
-        return RawBatch(
-            torch.from_numpy(np.stack([sample.image for sample in samples])),
-            torch.from_numpy(np.stack([sample.labels for sample in samples])),
-        )
+        return self._stack([self._sample(index, place) for index, place in self._places(number)])
+
+    def run(self, start: int, stop: int) -> Iterator[RawBatch]:
+        """Yield batches `start` to `stop` - 1, made ahead by `workers` background threads."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            pending: deque[list[Future[Sample]]] = deque()
+
+            def submit(number: int) -> None:
+                pending.append([pool.submit(self._sample, index, place) for index, place in self._places(number)])
+
+            try:
+                for number in range(start, min(start + AHEAD, stop)):
+                    submit(number)
+                for number in range(start, stop):
+                    samples = [future.result() for future in pending.popleft()]
+                    if number + AHEAD < stop:
+                        submit(number + AHEAD)
+                    yield self._stack(samples)
+            finally:
+                for futures in pending:
+                    for future in futures:
+                        future.cancel()
+
+    def _places(self, number: int) -> list[tuple[int, int]]:
+        """Return this process's samples of batch `number`: (sample, place in the sequence of all epochs)."""
+        share = self.batch_size // self.world
+        first = number * self.batch_size + self.rank * share
+        return [(self._sample_at(place), place) for place in range(first, first + share)]
 
     def _sample_at(self, place: int) -> int:
         epoch, offset = divmod(place, len(self.frames))
@@ -54,18 +98,10 @@ class Batches:
             self._orders[epoch] = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.frames))
         return int(self._orders[epoch][offset])
 
-    def run(self, start: int, stop: int) -> Iterator[RawBatch]:
-        """Yield batches `start` to `stop` - 1, made ahead in one background thread."""
-        with ThreadPoolExecutor(1) as pool:
-            pending: list[Future[RawBatch]] = [
-                pool.submit(self.__getitem__, number) for number in range(start, min(start + AHEAD, stop))
-            ]
-            try:
-                for number in range(start, stop):
-                    batch = pending.pop(0).result()
-                    if number + AHEAD < stop:
-                        pending.append(pool.submit(self.__getitem__, number + AHEAD))
-                    yield batch
-            finally:
-                for future in pending:
-                    future.cancel()
+    def _sample(self, index: int, place: int) -> Sample:
+        return augment(self.frames[index], self.augmentation, np.random.default_rng([self.seed, 1, place]), self.crop)
+
+    def _stack(self, samples: list[Sample]) -> RawBatch:
+        frames = torch.from_numpy(np.stack([sample.image for sample in samples]))
+        labels = torch.from_numpy(np.stack([sample.labels for sample in samples]))
+        return RawBatch(frames.pin_memory(), labels.pin_memory()) if self.pinned else RawBatch(frames, labels)

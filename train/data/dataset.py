@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,7 @@ from roadworthy.runtime.files import read_ids, read_rgb
 from roadworthy.runtime.taxonomy import Taxonomy
 
 Progress = Callable[[str, float], None]  # what is being done, fraction done 0..1
-
-MAX_NAMED_PROBLEMS = 10  # bad files spelled out in one message
+ReadLabels = Callable[[Path], npt.NDArray[np.uint8]]  # a label file -> train ids `uint8 [H, W]`, 255 = ignored
 
 
 class Sample(NamedTuple):
@@ -30,11 +30,12 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of one sample."""
+    """The files of one sample. Samples of one `group` (a drive, a city) look alike."""
 
     name: str
     image: Path
     labels: Path
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Dataset:
     source: str
     taxonomy: Taxonomy
     pairs: Sequence[Pair]
+    read_labels: ReadLabels | None = None  # None: one channel of the taxonomy's raw ids
+    problems: tuple[str, ...] = ()  # samples that cannot be used because a file of theirs is missing
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -53,7 +56,10 @@ class Dataset:
         """Read sample `index`. Raises `BadInput` naming the file that is missing, unreadable or of unknown ids."""
         pair = self.pairs[index]
         image = read_rgb(pair.image)
-        labels = self.taxonomy.fold(read_ids(pair.labels), str(pair.labels))
+        if self.read_labels is None:
+            labels = self.taxonomy.fold(read_ids(pair.labels), str(pair.labels))
+        else:
+            labels = self.read_labels(pair.labels)
         if labels.shape != image.shape[:2]:
             raise BadInput(
                 f"{pair.labels}: {labels.shape[1]}x{labels.shape[0]} pixels, but its image {pair.image.name} "
@@ -61,11 +67,37 @@ class Dataset:
             )
         return Sample(image, labels, pair.name)
 
+    def part(self, pairs: Sequence[Pair]) -> Dataset:
+        """Return this data set with these samples of it alone."""
+        return replace(self, pairs=pairs)
 
-def read_all(dataset: Dataset, keep: Callable[[int, Sample], None], progress: Progress | None = None, threads: int = 4) -> None:
-    """Read every sample once and hand it to `keep(index, sample)`, from several threads.
 
-    Raises one `BadInput` that names all bad files (the first ten spelled out, and the count) after looking at every one.
+def hold_out(pairs: Sequence[Pair], fraction: float) -> tuple[list[Pair], list[Pair]]:
+    """Split samples into (the rest, a `fraction` of them) so that the two look as little alike as the data allows.
+
+    Where there are groups enough, whole groups spread over the data are held out; otherwise the last frames of each group.
+    """
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(pair.group, []).append(pair)
+    names = list(groups)
+    held: set[str] = set()
+    if len(names) * fraction >= 1:
+        count = round(len(names) * fraction)
+        chosen = {names[(place + 1) * len(names) // count - 1] for place in range(count)}
+        held = {pair.name for name in chosen for pair in groups[name]}
+    else:
+        for members in groups.values():
+            held |= {pair.name for pair in members[len(members) - math.ceil(fraction * len(members)) :]}
+    return [pair for pair in pairs if pair.name not in held], [pair for pair in pairs if pair.name in held]
+
+
+def read_all(
+    dataset: Dataset, keep: Callable[[int, Sample], None], progress: Progress | None = None, threads: int = 4
+) -> list[str]:
+    """Read every sample once, from several threads, and hand the good ones to `keep(index, sample)`.
+
+    Returns what is wrong with each of the others.
     """
 
     def read(index: int) -> str | None:
@@ -82,14 +114,13 @@ def read_all(dataset: Dataset, keep: Callable[[int, Sample], None], progress: Pr
                 problems.append(problem)
             if progress is not None and (done % 16 == 0 or done == len(dataset)):
                 progress(f"reading {dataset.source}: {done} of {len(dataset)} frames", done / len(dataset))
-    raise_problems(dataset.source, problems, len(dataset))
+    return problems
 
 
 def raise_problems(source: str, problems: Sequence[str], total: int) -> None:
-    """Raise one `BadInput` for all `problems` of a data set of `total` samples; does nothing when there are none."""
+    """Raise one `BadInput` that names all `problems` of a data set of `total` samples; does nothing when there are none."""
     if not problems:
         return
-    shown = "\n".join(f"  {problem}" for problem in problems[:MAX_NAMED_PROBLEMS])
-    more = len(problems) - MAX_NAMED_PROBLEMS
-    rest = f"\n  and {more} more" if more > 0 else ""
-    raise BadInput(f"{source}: {len(problems)} of {total} samples cannot be used; repair or remove them:\n{shown}{rest}")
+    shown = "\n".join(f"  {problem}" for problem in problems)
+    fix = "repair or remove them, or train with --skip-bad"
+    raise BadInput(f"{source}: {len(problems)} of {total} samples cannot be used; {fix}:\n{shown}")

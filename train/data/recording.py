@@ -8,7 +8,7 @@ from pathlib import Path
 
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.taxonomy import TOWN
-from roadworthy.train.data.dataset import Dataset, Pair, raise_problems
+from roadworthy.train.data.dataset import Dataset, Pair
 from roadworthy.train.data.folders import IMAGE_SUFFIXES, existing_folder
 
 SPLITS = ("train", "val")
@@ -27,21 +27,20 @@ def open_recording(root: Path, split: str | None) -> Dataset:
     images, labels = existing_folder(root / "rgb", "the frames"), existing_folder(root / "semantic", "the raw CARLA tags")
     image_of = {path.stem: path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
     pairs, problems = [], []
-    for name, _ in frames:
+    for name, episode in frames:
         label = labels / f"{name}.png"
         if name not in image_of:
             problems.append(f"{images / name}: no image, expected {name} with {' or '.join(IMAGE_SUFFIXES)}")
         elif not label.is_file():
             problems.append(f"{image_of[name]}: no label, expected {label}")
         else:
-            pairs.append(Pair(name, image_of[name], label))
-    raise_problems(str(root), problems, len(frames))
+            pairs.append(Pair(name, image_of[name], label, episode))
     validation = _validation_names(frames)
     if split is not None:
         pairs = [pair for pair in pairs if (pair.name in validation) == (split == "val")]
-    if not pairs:
+    if not pairs and not problems:
         raise BadInput(f"{root}: its {len(frames)} frames leave none for the split {split!r}; record more")
-    return Dataset(str(root), TOWN, pairs)
+    return Dataset(str(root), TOWN, pairs, problems=tuple(problems))
 
 
 def _read_meta(path: Path) -> list[tuple[str, str]]:
