@@ -29,10 +29,13 @@ from roadworthy.agent.routes import Route, Task, make_routes
 from roadworthy.agent.session import FIXED_DELTA_S
 from roadworthy.agent.supervisor import Report
 from roadworthy.agent.weather import TRAINING_WEATHERS
+from roadworthy.agent.witness import Witness, sights_folder
 from roadworthy.runtime.errors import BadInput, RoadworthyError
 
 Progress = Callable[[str, float], None]
 
+CENTRE_OUTSIDE = 0.5  # fraction of the car's box outside its lane, above which its centre is outside
+TRAJECTORY_STEPS = 10  # of 0.1 s between the points of an episode's trajectory
 REPEATS = 3  # drives of one route that a dying simulator may spoil
 
 
@@ -111,7 +114,7 @@ def _drive_suite(report: Report, driver: Driver, suite: Suite, output: Path) -> 
     """Drive what is left of a suite; runs in a worker process."""
     torch.set_num_threads(1)
     policy, _ = load_policy(driver.policy)
-    env = DriveEnv(driver.model, DriveConfig(town=suite.town, carla=suite.carla, mode="evaluate", threads=1))
+    env = DriveEnv(driver.model, DriveConfig(town=suite.town, carla=suite.carla, mode="evaluate", threads=1, truth=True))
     progress = reporter(report)
     try:
         check_fit(policy, env, driver.policy)
@@ -124,7 +127,8 @@ def _drive_suite(report: Report, driver: Driver, suite: Suite, output: Path) -> 
             weather = suite.weathers[index % len(suite.weathers)]
             assignment = Assignment(route, weather, suite.vehicles, suite.walkers, suite.seed + index)
             place, share = f"route {index + 1} of {len(routes)}", index / len(routes)
-            drive = _drive_route(policy, env, assignment, partial(_tell, progress, place, share))
+            folder = sights_folder(output, name)
+            drive = _drive_route(policy, env, assignment, folder, partial(_tell, progress, place, share))
             append_episode(output, _episode(name, driver, suite, task, index, assignment, drive))
             report((f"{place} done", (index + 1) / len(routes), True))
     finally:
@@ -158,22 +162,36 @@ class _Drive:
     speed_sum_mps: float
     info: dict[str, Any]  # of the last step
     infractions: tuple[Infraction, ...]
+    outside_m: float
+    trajectory: tuple[tuple[float, float], ...]
 
 
-def _drive_route(policy: DrivePolicy, env: DriveEnv, assignment: Assignment, progress: Callable[[str], None]) -> _Drive:
-    """Drive one route to its end; a drive that a dying simulator spoils is repeated."""
+def _drive_route(
+    policy: DrivePolicy, env: DriveEnv, assignment: Assignment, folder: Path, progress: Callable[[str], None]
+) -> _Drive:
+    """Drive one route to its end and save frames of its infractions; a drive that a dying simulator spoils is repeated."""
     for _ in range(REPEATS):
         observation, info = env.reset(options={"assignment": assignment})
-        steps, rewards, speeds = 0, 0.0, 0.0
+        witness = Witness(folder)
+        steps, rewards, speeds, outside_m, distance_m = 0, 0.0, 0.0, 0.0, 0.0
+        trajectory = [env.moment.location]
         over = False
         while not over:
             observation, reward, ended, truncated, info = env.step(policy.act(observation))
             over = ended or truncated
             steps, rewards, speeds = steps + 1, rewards + reward, speeds + info.get("speed_mps", 0.0)
+            if info.get("ended") == "error":
+                break
+            moment, driven_m = env.moment, info["distance_m"] - distance_m
+            distance_m += driven_m
+            outside_m += driven_m if moment.off_line > CENTRE_OUTSIDE else 0.0
+            witness.see(steps, moment.frame, moment.tags, info["infractions"])
+            if steps % TRAJECTORY_STEPS == 0:
+                trajectory.append(moment.location)
             if steps % 20 == 0:
                 progress(f"{info.get('along_m', 0.0):.0f} of {assignment.route.length_m:.0f} m")
         if info["ended"] != "error":
-            return _Drive(steps, rewards, speeds, info, tuple(env.infractions.events))
+            return _Drive(steps, rewards, speeds, info, tuple(env.infractions.events), outside_m, tuple(trajectory))
     raise RoadworthyError(f"the simulator died {REPEATS} times on one route: {info['error']}")
 
 
@@ -202,6 +220,8 @@ def _episode(name: str, driver: Driver, suite: Suite, task: Task, index: int, as
         reward_sum=round(drive.reward_sum, 3),
         versions=_versions(),
         rescues=int(info["rescues"]),
+        outside_m=round(drive.outside_m, 2),
+        trajectory=drive.trajectory,
     )
 
 

@@ -67,6 +67,7 @@ class DriveConfig:
     vehicles: tuple[int, int] = (0, 15)  # other cars, drawn per episode from this range
     walkers: tuple[int, int] = (0, 15)
     lights_yield: bool = True  # traffic lights turn green for the ego; False: they keep their own time
+    truth: bool = False  # a semantic camera beside the colour camera: `DriveEnv.moment` then holds the true tags
     max_steps: int = 500  # of 0.1 s, in training
     timeout_mps: float = 2.0  # [m/s] evaluation times out after the route's length at this speed, plus timeout_extra_s
     timeout_extra_s: float = 20.0  # [s] for starting and red lights
@@ -204,6 +205,13 @@ class DriveEnv(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         return self._log
 
     @property
+    def moment(self) -> Moment:
+        """What the last tick left behind; raises `BadInput` before `reset`."""
+        if self._moment is None:
+            raise BadInput("there is no moment before reset(): call it first")
+        return self._moment
+
+    @property
     def lanes(self) -> LaneGraph:
         """The lanes of the town; starts the simulator if it does not run yet."""
         return self._ready().lanes
@@ -228,7 +236,7 @@ class DriveEnv(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
             self._drop_session()
 
     def _new_ego(self, session: Session) -> Ego:
-        return Ego(session, self.config.rig, lights_yield=self.config.lights_yield)
+        return Ego(session, self.config.rig, lights_yield=self.config.lights_yield, truth=self.config.truth)
 
     def _drop_session(self) -> None:
         ego, session, self.ego, self.session = self.ego, self.session, None, None

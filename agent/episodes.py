@@ -44,11 +44,14 @@ class Episode:
     reward_sum: float
     versions: Mapping[str, str] = field(default_factory=dict)
     rescues: int = 0  # times the ego was put back on its route
+    outside_m: float = 0.0  # [m] driven with more than half of the car outside its lane: its centre is outside
+    trajectory: tuple[tuple[float, float], ...] = ()  # x, y [m] once a second
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of this episode (`reward_sum` is called `return` there)."""
         record = asdict(self)
         record["return"] = record.pop("reward_sum")
+        record["trajectory"] = [list(place) for place in self.trajectory]
         record["infractions"] = [infraction.to_dict() for infraction in self.infractions]
         return record
 
@@ -58,7 +61,7 @@ class Episode:
         values = dict(record)
         if "return" in values:
             values["reward_sum"] = values.pop("return")
-        required = {f.name for f in fields(cls)} - {"versions", "rescues"}
+        required = {f.name for f in fields(cls)} - {"versions", "rescues", "outside_m", "trajectory"}
         missing = sorted(required - set(values))
         if missing:
             raise BadInput(f"{source}: an episode lacks {', '.join(missing)}; was this file written by `roadworthy drive`?")
@@ -70,8 +73,17 @@ class Episode:
         for f in fields(cls):
             if f.type in ("int", "float") and not _is_number(values.get(f.name, 0)):
                 raise BadInput(f"{source}: {f.name} is {values[f.name]!r}, expected a finite number")
+        values["trajectory"] = _points(values.get("trajectory", ()), source)
         values["infractions"] = tuple(Infraction.from_dict(item, source) for item in values["infractions"])
         return cls(**values)
+
+
+def _points(found: object, source: str) -> tuple[tuple[float, float], ...]:
+    """Read a list of places [x, y]; raises `BadInput` naming `source` for anything else."""
+    items = found if isinstance(found, list | tuple) else [found]
+    if not all(isinstance(item, list | tuple) and len(item) == 2 and all(map(_is_number, item)) for item in items):
+        raise BadInput(f"{source}: trajectory is not a list of places [x, y] in metres; was this file edited?")
+    return tuple((float(x), float(y)) for x, y in items)
 
 
 def _is_number(value: object) -> bool:

@@ -17,6 +17,7 @@ from roadworthy.agent.env import DriveConfig
 from roadworthy.agent.episodes import read_episodes
 from roadworthy.agent.imitation import CloneConfig
 from roadworthy.agent.policy import load_policy
+from roadworthy.agent.witness import MOST, sights, sights_folder
 from roadworthy.runtime.errors import BadInput
 
 DEMONSTRATIONS = DemonstrationConfig(towns=("Grid01",), steps=120, workers=1, vehicles=2, walkers=2)
@@ -88,6 +89,17 @@ def test_a_suite_is_driven_once_and_resumed(driver: Driver, tmp_path: Path) -> N
         assert 0.0 <= episode.route_completion <= 1.0
         assert 20.0 < episode.route_length_m < 76.0
         assert episode.traffic == {"vehicles": 2, "walkers": 2}
+        assert 0.0 <= episode.outside_m <= episode.distance_m
+        assert len(episode.trajectory) == 1 + episode.steps // 10
+        driven = np.linalg.norm(np.diff(episode.trajectory, axis=0), axis=1).sum()
+        assert driven <= episode.distance_m + 1.0 + 150.0 * episode.rescues
+        seen = list(sights(sights_folder(output, episode.id)))
+        assert {sight.infraction for sight in seen} == set(range(min(len(episode.infractions), MOST)))
+        for sight in seen:
+            frame, tags = sight.read()
+            assert frame.shape == (128, 256, 3)
+            assert tags is not None
+            assert {1, 11} <= set(np.unique(tags))  # road and sky
     lines = output.read_text().splitlines()
     output.write_text(lines[0] + "\n" + lines[1][:40])  # killed in the middle of the second line
     again = evaluate_policies([driver], [SUITE], output, workers=1)
