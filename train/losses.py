@@ -7,22 +7,32 @@ the gradient and the number that is divided by; a batch without any label gives 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from roadworthy.runtime.taxonomy import IGNORE
+from roadworthy.train.sinkhorn import sinkhorn_wasserstein
 from roadworthy.train.wasserstein import wasserstein
 
 __all__ = [
     "betting_map",
     "cross_entropy",
+    "embedding_distance",
+    "entropy",
     "focal",
     "gambling",
     "importance_aware",
+    "one_hot",
     "pixel_cross_entropy",
     "pixel_mean",
+    "self_information",
+    "sinkhorn_wasserstein",
+    "soft_cross_entropy",
     "staked",
+    "step_wasserstein",
     "wasserstein",
 ]
 
@@ -106,3 +116,53 @@ def staked(losses: Tensor, bets: Tensor, *, literal: bool = False) -> Tensor:
     """Return what `bets [B, H, W]` on pixel `losses [B, H, W]` win: `gambling` for losses that are there already."""
     won = (bets * losses).sum() / losses.shape[0]
     return won / (losses.shape[1] * losses.shape[2]) if literal else won
+
+
+def embedding_distance(predicted: Tensor, true: Tensor) -> Tensor:
+    """Return ‖d_e(x, ŷ) − d_e(x, y)‖₂ of a discriminator's embeddings `[B, E, h, w]` (arXiv 1908.02711, eq. 3).
+
+    A patch discriminator judges every patch by itself: the norm is over a patch's E features, averaged over patches and
+    images, so that the loss does not grow with the frame. The gradient is zero where both embeddings are the same.
+    """
+    return torch.linalg.vector_norm(predicted - true, dim=1).mean()  # [B, E, h, w] -> [B, h, w] -> scalar
+
+
+def one_hot(target: Tensor, classes: int, ignore_index: int = IGNORE) -> Tensor:
+    """Return class ids `[B, H, W]` as probabilities `float32 [B, N, H, W]`, all zero where the target is ignored."""
+    valid = target != ignore_index
+    planes = torch.zeros((target.shape[0], classes, *target.shape[1:]), device=target.device)
+    return planes.scatter_(1, target.where(valid, 0).unsqueeze(1), valid.unsqueeze(1).to(planes.dtype))  # [B, N, H, W]
+
+
+def _soft_mean(losses: Tensor, target_probs: Tensor) -> Tensor:
+    """Return the mean of `losses [B, H, W]` over the pixels whose soft target `[B, N, H, W]` is not all zero."""
+    labelled = target_probs.sum(1) > 0  # [B, H, W]
+    return (losses * labelled).sum() / labelled.sum().clamp(min=1)
+
+
+def soft_cross_entropy(logits: Tensor, target_probs: Tensor) -> Tensor:
+    """Return −Σ t·log softmax(logits) for soft targets `[B, N, H, W]`, averaged over labelled pixels (all-zero = no label)."""
+    return _soft_mean(-(target_probs * torch.log_softmax(logits, 1)).sum(1), target_probs)
+
+
+def step_wasserstein(logits: Tensor, target_probs: Tensor) -> Tensor:
+    """Return ½ Σ |softmax(logits) − t|, averaged over labelled pixels (arXiv 2008.04751, eq. 5).
+
+    It is the Wasserstein distance to soft targets `[B, N, H, W]` (all zero = no label) where every mistake costs 1.
+    """
+    difference = torch.softmax(logits, 1) - target_probs  # [B, N, H, W]
+    return _soft_mean(0.5 * difference.abs().sum(1), target_probs)
+
+
+def self_information(probs: Tensor) -> Tensor:
+    """Return −p·log p / log N of probabilities `[B, N, H, W]`, same shape: what AdvEnt's discriminator sees (CVPR 2019).
+
+    Divided by log N as in its authors' code, so that a pixel's values add up to its `entropy`.
+    """
+    tiny = torch.finfo(probs.dtype).tiny  # keeps the gradient finite at p = 0, where the value is 0 all the same
+    return -probs * torch.log(probs.clamp(min=tiny)) / math.log(probs.shape[1])
+
+
+def entropy(probs: Tensor) -> Tensor:
+    """Return the entropy of probabilities `[B, N, H, W]` per pixel, `[B, H, W]`, from 0 (certain) to 1 (uniform)."""
+    return self_information(probs).sum(1)

@@ -12,7 +12,21 @@ import torch.nn.functional as F
 from kornia.losses import focal_loss
 from torch import Tensor
 
-from roadworthy.train.losses import betting_map, cross_entropy, focal, gambling, importance_aware, wasserstein
+from roadworthy.train.losses import (
+    betting_map,
+    cross_entropy,
+    embedding_distance,
+    entropy,
+    focal,
+    gambling,
+    importance_aware,
+    one_hot,
+    self_information,
+    sinkhorn_wasserstein,
+    soft_cross_entropy,
+    step_wasserstein,
+    wasserstein,
+)
 
 CLASSES = 5
 
@@ -44,6 +58,15 @@ def uneven_bets(target: Tensor) -> Tensor:
     return betting_map(scores)
 
 
+def soft(target: Tensor) -> Tensor:
+    """Conservative labels: most of the mass on the target, the rest spread unevenly; no mass where there is no label."""
+    spread = torch.rand(
+        target.shape[0], CLASSES, *target.shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(7)
+    )
+    labelled = one_hot(target, CLASSES).double()
+    return (0.7 * labelled + 0.3 * spread / spread.sum(1, keepdim=True)) * labelled.sum(1, keepdim=True)
+
+
 def functional_losses(cost: Tensor) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     return {
         "cross_entropy": cross_entropy,
@@ -52,10 +75,14 @@ def functional_losses(cost: Tensor) -> dict[str, Callable[[Tensor, Tensor], Tens
         "importance_aware": lambda x, t: importance_aware(x, t, WEIGHTS),
         "wasserstein": lambda x, t: wasserstein(x, t, cost),
         "gambling": lambda x, t: gambling(x, t, uneven_bets(t)),
+        "step_wasserstein": lambda x, t: step_wasserstein(x, soft(t)),
+        "soft_cross_entropy": lambda x, t: soft_cross_entropy(x, soft(t)),
+        "sinkhorn_wasserstein": lambda x, t: sinkhorn_wasserstein(x, soft(t), cost),
     }
 
 
 NAMES = tuple(functional_losses(torch.zeros(1)))
+EXACT = tuple(name for name in NAMES if name != "sinkhorn_wasserstein")  # its gradient is the dual potential, see test_sinkhorn
 
 
 def test_cross_entropy_is_torchs(logits: Tensor, target: Tensor) -> None:
@@ -211,7 +238,52 @@ def test_both_gradient_flows_of_gambling_exist_and_add_up(logits: Tensor, target
     torch.testing.assert_close(both, flow_a + flow_b)
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_step_wasserstein_is_the_earth_movers_distance_with_a_step_metric(logits: Tensor, target: Tensor) -> None:
+    step, probs = 1 - np.eye(CLASSES), torch.softmax(logits, 1).numpy()
+    truth = soft(target).numpy()
+    places = np.argwhere(target.numpy() != 255)
+    distances = [ot.emd2(probs[b, :, i, j].copy(), truth[b, :, i, j].copy(), step) for b, i, j in places]
+    assert step_wasserstein(logits, soft(target)).item() == pytest.approx(np.mean(distances), rel=1e-9)
+    one = wasserstein(logits, target, torch.from_numpy(step))
+    torch.testing.assert_close(step_wasserstein(logits, one_hot(target, CLASSES).double()), one)
+
+
+def test_soft_cross_entropy_is_torchs(logits: Tensor, target: Tensor) -> None:
+    probs, valid = soft(target), target != 255
+    expected = F.cross_entropy(logits, probs, reduction="none")[valid].mean()
+    torch.testing.assert_close(soft_cross_entropy(logits, probs), expected)
+    torch.testing.assert_close(soft_cross_entropy(logits, one_hot(target, CLASSES).double()), cross_entropy(logits, target))
+
+
+def test_entropy_is_scipys_and_runs_from_zero_to_one(logits: Tensor) -> None:
+    from scipy.stats import entropy as shannon
+
+    probs = torch.softmax(logits, 1)
+    np.testing.assert_allclose(entropy(probs).numpy(), shannon(probs.numpy(), axis=1, base=CLASSES), rtol=1e-12)
+    torch.testing.assert_close(self_information(probs).sum(1), entropy(probs))
+    assert (entropy(one_hot(torch.full((1, 2, 2), 3), CLASSES)) == 0).all()
+    torch.testing.assert_close(entropy(torch.full((1, CLASSES, 2, 2), 1 / CLASSES)), torch.ones(1, 2, 2))
+
+
+def test_entropy_has_a_finite_gradient_where_a_probability_is_zero() -> None:
+    logits = torch.tensor([0.0, -200.0, 1.0]).view(1, 3, 1, 1).requires_grad_()
+    entropy(torch.softmax(logits, 1)).sum().backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    assert torch.autograd.gradcheck(lambda x: entropy(torch.softmax(x, 1)), torch.randn(1, 4, 2, 2).double().requires_grad_())
+
+
+def test_embedding_distance_is_the_norm_of_each_patch() -> None:
+    first, second = (np.random.default_rng(seed).normal(size=(2, 6, 3, 4)) for seed in (0, 1))
+    norms = [np.sqrt(sum((first[b, e, i, j] - second[b, e, i, j]) ** 2 for e in range(6))) for b, i, j in np.ndindex(2, 3, 4)]
+    a, b = torch.from_numpy(first).requires_grad_(), torch.from_numpy(second)
+    assert embedding_distance(a, b).item() == pytest.approx(np.mean(norms), rel=1e-12)
+    assert torch.autograd.gradcheck(lambda x: embedding_distance(x, b), a)
+    (at_zero,) = torch.autograd.grad(embedding_distance(a, a.detach()), a)
+    assert (at_zero == 0).all()
+
+
+@pytest.mark.parametrize("name", EXACT)
 def test_gradient_is_the_derivative_of_the_value(name: str, logits: Tensor, target: Tensor, cost: Tensor) -> None:
     loss = functional_losses(cost)[name]
     part, labels = logits[:, :, :3, :4].clone().requires_grad_(), target[:, :3, :4]

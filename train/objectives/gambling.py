@@ -59,5 +59,11 @@ class Gambling(Objective):
         """Return {"gambler": −Σ bets·CE}; the segmenter is frozen."""
         with torch.no_grad():
             logits = self.segmenter(batch.frames).logits
-        bets = self.bets(logits, batch.frames)
+        bets = self.bets(logits, batch.frames)  # [B, H, W]
         return {"gambler": -gambling(logits, batch.target, bets, literal=self.options.literal)}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Return {"bets": betting maps}, each divided by its highest bet."""
+        with self.watching():
+            bets = self.bets(self.segmenter(batch.frames).logits, batch.frames)  # [B, H, W]
+            return {"bets": (bets / bets.amax((1, 2), keepdim=True)).float()}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from roadworthy.runtime.taxonomy import Taxonomy
 from roadworthy.train.ground import GroundMatrix
-from roadworthy.train.models.prediction import Prediction
+from roadworthy.train.losses import cross_entropy
+from roadworthy.train.models.prediction import AUXILIARY_WEIGHT, Prediction
 
 
 class Batch(NamedTuple):
@@ -66,9 +70,37 @@ class Objective(ABC):
         """Return the segmenter's loss for a prediction as named scalar terms; their sum is minimised."""
 
     def segmenter_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the named scalar terms whose sum the segmenter minimises."""
-        return self.terms(self.segmenter(batch.frames), batch)
+        """Return the named scalar terms whose sum the segmenter minimises.
+
+        A segmenter with an auxiliary head (PSPNet) adds {"auxiliary": 0.4·CE} of that head's logits.
+        """
+        prediction: Prediction = self.segmenter(batch.frames)
+        terms = self.terms(prediction, batch)
+        if prediction.auxiliary is not None:
+            terms["auxiliary"] = AUXILIARY_WEIGHT * cross_entropy(prediction.auxiliary, batch.target)
+        return terms
 
     def critic_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the named scalar terms whose sum the critic minimises. Objectives with a critic override it."""
         raise NotImplementedError(f"{type(self).__name__} has no critic, so nothing to train at iteration of a critic")
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Return what this objective can show of `batch`: named maps `float32 [B, h, w]` from 0 (dark) to 1 (bright).
+
+        The networks are left as they were: looking at a training does not change it.
+        """
+        return {}
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Run the networks in evaluation mode and without gradients, for a while."""
+        modules = [module for module in (self.segmenter, self.critic) if module is not None]
+        were_training = [module.training for module in modules]
+        try:
+            with torch.no_grad():
+                for module in modules:
+                    module.eval()
+                yield
+        finally:
+            for module, was_training in zip(modules, were_training, strict=True):
+                module.train(was_training)

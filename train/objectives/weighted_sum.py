@@ -40,3 +40,7 @@ class WeightedSum(Objective):
     def critic_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the critic's terms of the one part that has one."""
         return super().critic_loss(batch) if self._player is None else self._player.critic_loss(batch)
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the pictures of all parts."""
+        return {name: picture for _, part in self.parts for name, picture in part.pictures(batch).items()}
