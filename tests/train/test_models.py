@@ -2,33 +2,114 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterator
+from functools import cache
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from roadworthy.runtime.errors import BadInput
-from roadworthy.train.models import MODELS, build_model
+from roadworthy.train.models import MODELS, Segmenter, build_model
 from roadworthy.train.models.activation import PReLU
 from roadworthy.train.models.enet import ENet
-from roadworthy.train.models.gambler import GAMBLERS, build_gambler
+from roadworthy.train.models.gambler import build_gambler
 from roadworthy.train.models.normalisation import MEAN_RGB, STD_RGB, normalise
+from roadworthy.train.models.prediction import AUXILIARY_WEIGHT
 from roadworthy.train.models.unpooling import max_pool, max_pool_position, max_unpool, max_unpool_position
+
+# What every network is run at here. FCN-8s is 134 M parameters, most of them in one layer: one forward pass is enough.
+LIGHT = ["enet", "lite0", "unet", "segnet", "pspnet-resnet18", "deeplabv2-resnet18", "deeplabv3plus-resnet18"]
+
+
+@pytest.fixture(scope="module")
+def networks() -> Iterator[Callable[[str], Segmenter]]:
+    """Networks for seven classes in evaluation mode, built once each. Not to be changed."""
+
+    @cache
+    def network(name: str) -> Segmenter:
+        torch.manual_seed(0)
+        return build_model(name, 7).eval()
+
+    yield network
+    network.cache_clear()
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("size", [(64, 96), (128, 256)])
-def test_every_segmenter_keeps_the_contract_of_shapes(name: str, size: tuple[int, int]) -> None:
-    model = build_model(name, 7).eval()
-    height, width = size
+def test_every_segmenter_keeps_the_contract_of_shapes(name: str, networks: Callable[[str], Segmenter]) -> None:
+    model = networks(name)
+    sizes = [(64, 96)] if model.size_multiple > 1 else [(64, 96), (45, 77)]
+    for height, width in sizes if name in LIGHT else sizes[-1:]:
+        with torch.no_grad():
+            frames = torch.randn(2, 3, height, width)
+            prediction = model(frames)
+            latent = model.encode(frames)
+        assert prediction.logits.shape == (2, 7, height, width)
+        stride = model.latent_stride
+        assert prediction.latent.shape == (2, model.latent_channels, -(-height // stride), -(-width // stride))
+        assert prediction.embedding.shape[0] == 2
+        assert prediction.auxiliary is None
+        assert torch.equal(latent, prediction.latent)
+        again = model(frames).logits
+        assert torch.equal(again, prediction.logits)  # nothing random is left in evaluation mode
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_latent_is_the_deepest_map_of_at_least_8_by_16_cells(name: str) -> None:
+    assert MODELS[name].latent_stride in (8, 16)
+    deeper = {"unet", "segnet", "fcn8s"}  # those that go on to maps too coarse for a driver
+    if name in deeper:
+        assert MODELS[name].latent_stride == 16
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_every_segmenter_gives_the_same_in_either_memory_format(name: str, networks: Callable[[str], Segmenter]) -> None:
+    model = networks(name)
+    frames = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
-        frames = torch.randn(2, 3, height, width)
-        prediction = model(frames)
-        latent = model.encode(frames)
-    assert prediction.logits.shape == (2, 7, height, width)
-    stride = model.latent_stride
-    assert prediction.latent.shape == (2, model.latent_channels, height // stride, width // stride)
-    assert prediction.embedding.shape[0] == 2
-    assert torch.equal(latent, prediction.latent)
+        expected = model(frames)
+        model = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found = model(frames.contiguous(memory_format=torch.channels_last))
+    for ours, theirs in ((found.logits, expected.logits), (found.latent, expected.latent)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_every_segmenter_learns_a_tiny_task_and_the_same_way_twice(name: str) -> None:
+    labels = torch.zeros(2, 64, 96, dtype=torch.int64)
+    labels[0, 32:], labels[1, :, 48:] = 1, 2
+    torch.manual_seed(0)
+    frames = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2) + 0.1 * torch.randn(2, 3, 64, 96)
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        model = build_model(name, 3).train()
+        optimiser = torch.optim.Adam(model.parameters(), 1e-3)
+        losses = []
+        for _ in range(6):
+            prediction = model(frames)
+            loss = F.cross_entropy(prediction.logits, labels)
+            if prediction.auxiliary is not None:
+                loss = loss + AUXILIARY_WEIGHT * F.cross_entropy(prediction.auxiliary, labels)
+            losses.append(float(loss))
+            loss.backward()
+            assert all(parameter.grad is not None for parameter in model.parameters())  # nothing is left out of the graph
+            optimiser.step()
+            optimiser.zero_grad()
+        runs.append(losses)
+    assert runs[0] == runs[1]
+    assert runs[0][-1] < 0.75 * runs[0][0]
+
+
+@pytest.mark.parametrize("name", ["fcn8s", "pspnet-resnet50", "deeplabv3plus-resnet50", "deeplabv2-resnet50"])
+def test_the_heavy_ones_have_a_gradient_everywhere(name: str) -> None:
+    with torch.device("meta"):
+        model = build_model(name, 3).train()
+        prediction = model(torch.randn(2, 3, 64, 96))
+        loss = prediction.logits.sum() + (0 if prediction.auxiliary is None else prediction.auxiliary.sum())
+        loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_enets_latent_is_128_maps_of_16_by_32_for_a_128_by_256_frame() -> None:
@@ -49,13 +130,26 @@ def test_enet_has_the_papers_bottlenecks() -> None:
     assert len(asymmetric) == 4
 
 
-@pytest.mark.parametrize("name", GAMBLERS)
-def test_every_gambler_scores_each_pixel_once_and_is_lighter_than_its_segmenter(name: str) -> None:
+@pytest.mark.parametrize("name", ["enet", "unet", "pspnet-resnet18", "segnet", "lite0"])
+@pytest.mark.parametrize("size", [(64, 96), (40, 72)])
+def test_every_gambler_scores_each_pixel_once(name: str, size: tuple[int, int]) -> None:
     gambler = build_gambler(name, 7).eval()
-    scores = gambler(torch.randn(2, 3, 64, 96), torch.softmax(torch.randn(2, 7, 64, 96), 1))
-    assert scores.shape == (2, 64, 96)
-    sizes = [sum(p.numel() for p in net.parameters()) for net in (gambler, build_model(name, 7))]
-    assert sizes[0] < sizes[1]
+    scores = gambler(torch.randn(2, 3, *size), torch.softmax(torch.randn(2, 7, *size), 1))
+    assert scores.shape == (2, *size)
+    scores.sum().backward()  # every part of it can learn
+    assert all(parameter.grad is not None for parameter in gambler.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_segmenter_has_a_gambler_of_its_family_that_is_no_larger(name: str) -> None:
+    with torch.device("meta"):
+        gambler, segmenter = build_gambler(name, 19), build_model(name, 19)
+    sizes = [sum(p.numel() for p in net.parameters()) for net in (gambler, segmenter)]
+    assert sizes[0] < 1.01 * sizes[1]  # a twin's first layer sees the classes too
+    if name == "unet":
+        assert len(gambler.body.down) == 6  # type: ignore[arg-type,union-attr]
+    elif name != "enet":
+        assert type(gambler.network) is type(segmenter)
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:

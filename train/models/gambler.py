@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from roadworthy.runtime.errors import BadInput
+from roadworthy.train.models import MODELS
 from roadworthy.train.models.activation import PReLU
-from roadworthy.train.models.enet import Bottleneck, Downsampling, Upsampling
+from roadworthy.train.models.convolution import crop
+from roadworthy.train.models.enet import Bottleneck, Downsampling, ENet, Upsampling
+from roadworthy.train.models.prediction import Segmenter
+from roadworthy.train.models.pspnet import PSPNet
+from roadworthy.train.models.unet import UNet, UNetBody
+
+UNET_DEPTH = 6  # down-sampling blocks of the U-Net's gambler (section 4)
 
 
 class ENetGambler(nn.Module):
@@ -47,11 +56,42 @@ class ENetGambler(nn.Module):
         return scores.squeeze(1)
 
 
-GAMBLERS: Mapping[str, Callable[[int], nn.Module]] = {"enet": ENetGambler}  # by the segmenter's name
+class UNetGambler(nn.Module):
+    """The U-Net with six down-sampling blocks instead of nine, as in the paper (section 4)."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.body = UNetBody(3 + classes, 1, UNET_DEPTH)
+
+    def forward(self, frames: Tensor, probabilities: Tensor) -> Tensor:
+        """Score normalised frames `[B, 3, H, W]` and softmax predictions `[B, N, H, W]`: raw scores `[B, H, W]`."""
+        maps = self.body.contract(torch.cat((frames, probabilities), 1), UNET_DEPTH)  # [B, 3 + N, H, W] -> six maps
+        scores: Tensor = self.body.last(self.body.expand(maps))  # [B, 1, H, W], or an odd side's next even number
+        return crop(scores, *frames.shape[2:]).squeeze(1)
+
+
+class TwinGambler(nn.Module):
+    """The segmenter's own architecture with one output, as the paper's gambler for PSPNet (section 4)."""
+
+    def __init__(self, segmenter: type[Segmenter], classes: int) -> None:
+        super().__init__()
+        only_main = {"auxiliary": False} if issubclass(segmenter, PSPNet) else {}
+        build: Callable[..., Segmenter] = segmenter
+        self.network = build(1, 3 + classes, **only_main)
+
+    def forward(self, frames: Tensor, probabilities: Tensor) -> Tensor:
+        """Score normalised frames `[B, 3, H, W]` and softmax predictions `[B, N, H, W]`: raw scores `[B, H, W]`."""
+        scores: Tensor = self.network(torch.cat((frames, probabilities), 1)).logits  # [B, 3 + N, H, W] -> [B, 1, H, W]
+        return scores.squeeze(1)
+
+
+# By the segmenter's class; all others have a twin.
+GAMBLERS: Mapping[type[Segmenter], Callable[[int], nn.Module]] = {ENet: ENetGambler, UNet: UNetGambler}
 
 
 def build_gambler(model: str, classes: int) -> nn.Module:
     """Build the gambler that goes with the segmenter called `model`, for `classes` classes."""
-    if model not in GAMBLERS:
-        raise BadInput(f"no gambler is known for the model {model!r}; the models with one: {', '.join(GAMBLERS)}")
-    return GAMBLERS[model](classes)
+    if model not in MODELS:
+        raise BadInput(f"no gambler is known for the model {model!r}; the models with one: {', '.join(MODELS)}")
+    segmenter = MODELS[model]
+    return GAMBLERS.get(segmenter, partial(TwinGambler, segmenter))(classes)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-
 AUXILIARY_WEIGHT = 0.4  # of the auxiliary logits' loss beside the main one (PSPNet, arXiv 1612.01105, section 3.3)
 
 
