@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
+from roadworthy.runtime.confidence import ConfidenceReference
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.taxonomy import Taxonomy, get_taxonomy
 
@@ -30,11 +31,13 @@ class ModelMetadata:
     licence: str = UNKNOWN  # SPDX name of the weights' licence
     roadworthy_version: str = UNKNOWN
     source: str = UNKNOWN  # name of the run it was exported from
+    precision: str = UNKNOWN  # fp32, fp16 or int8
+    confidence_reference: ConfidenceReference | None = None  # mean confidence per frame on known data; None: not measured
 
     @classmethod
     def of(cls, taxonomy: Taxonomy, *, ignore_id: int, height: int, width: int, **provenance: str) -> ModelMetadata:
-        """Fill in names and palette from `taxonomy`; `provenance` takes the optional fields by name."""
-        return cls(taxonomy.name, taxonomy.classes, taxonomy.palette, ignore_id, height, width, **provenance)
+        """Fill in names and palette from `taxonomy`; `provenance` takes the optional text fields by name."""
+        return cls(taxonomy.name, taxonomy.classes, taxonomy.palette, ignore_id, height, width, **provenance)  # type: ignore[arg-type]  # only the text fields come this way
 
     def lookup_taxonomy(self) -> Taxonomy:
         """Return the taxonomy that this model predicts in."""
@@ -42,7 +45,8 @@ class ModelMetadata:
 
     def to_props(self) -> dict[str, str]:
         """Write every field as a string, ready for ONNX `metadata_props`."""
-        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in asdict(self).items()}
+        present = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in present.items()}
 
     @classmethod
     def from_props(cls, props: Mapping[str, str], source: str) -> ModelMetadata:
@@ -75,6 +79,8 @@ class ModelMetadata:
             )
         if not isinstance(palette, list) or not all(_is_colour(colour) for colour in palette) or len(palette) != len(names):
             raise BadInput(f"{source}: metadata 'palette' must be {len(names)} RGB triples of 0..255; export the model again")
+        reference = props.get("confidence_reference")
+        values["confidence_reference"] = None if reference is None else ConfidenceReference.parse(reference, source)
         values["class_names"] = taxonomy.classes
         values["palette"] = tuple(tuple(colour) for colour in palette)
         return cls(**values)  # type: ignore[arg-type]  # every field was checked above

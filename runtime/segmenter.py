@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,48 +11,58 @@ import numpy as np
 import numpy.typing as npt
 
 from roadworthy.runtime.backends import BACKENDS, Backend, open_backend
+from roadworthy.runtime.choice import Choice, choose
+from roadworthy.runtime.confidence import read_reference
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.metadata import ModelMetadata
-from roadworthy.runtime.onnx_file import read_props
+from roadworthy.runtime.onnx_file import check_external_data, read_props
+from roadworthy.runtime.sidecar import read_sidecar, sidecar_path
 
-OUTPUTS = ("labels", "confidence", "latent")
+OUTPUTS = ("labels", "confidence", "latent")  # what an export has unless told otherwise
+ALL_OUTPUTS = (*OUTPUTS, "logits")
 
 
 class Segmentation(NamedTuple):
-    """What a segmenter returns; a field is None when the model was exported without that output."""
+    """What a segmenter returns; a field is None when the model has no such output, or it was not asked for."""
 
     labels: npt.NDArray[np.uint8] | None  # [B, H, W] train ids
     confidence: npt.NDArray[np.float32] | None  # [B, H, W] the largest softmax probability
     latent: npt.NDArray[np.float32] | None  # [B, C, h, w] the encoder map that the agent sees
+    logits: npt.NDArray[np.float32] | None = None  # [B, N, H, W] before the argmax; only of models exported with them
+
+
+_NOTHING: dict[str, None] = dict.fromkeys(ALL_OUTPUTS)
 
 
 class Segmenter:
-    """A loaded model: call it with frames `uint8 [B, H, W, 3]` (RGB). Make one with `load`."""
+    """A loaded model: call it with frames `uint8 [B, H, W, 3]` (RGB), from one thread at a time. Make one with `load`."""
 
-    def __init__(self, backend: Backend, metadata: ModelMetadata, path: Path) -> None:
+    def __init__(self, backend: Backend, metadata: ModelMetadata, path: Path, reason: str = "given") -> None:
         """Wrap an opened `backend`; raises `BadInput` when the graph does not take frames of the size in its metadata."""
         self.metadata = metadata
         self.path = path
+        self.reason = reason  # why this backend
         self._backend = backend
         self._size = (metadata.height, metadata.width, 3)
         position = {name: index for index, name in enumerate(backend.outputs)}
-        self._places = tuple(position.get(name) for name in OUTPUTS)
         takes_frames = backend.input_dtype == "uint8" and tuple(backend.input_shape[1:]) == self._size
-        if not takes_frames or not any(name in position for name in OUTPUTS):
+        self.outputs: tuple[str, ...] = tuple(name for name in ALL_OUTPUTS if name in position)  # that this model has
+        if not takes_frames or not self.outputs:
             raise BadInput(
                 f"{path}: the graph takes {backend.input_dtype} {list(backend.input_shape)} and gives "
                 f"{', '.join(backend.outputs)}; expected uint8 [batch, {metadata.height}, {metadata.width}, 3] and some of "
-                f"{', '.join(OUTPUTS)}. Export it again"
+                f"{', '.join(ALL_OUTPUTS)}. Export it again"
             )
+        self._position = position
+        self._every = tuple(position[name] for name in self.outputs)
         self._batch = backend.input_shape[0]  # None: any
         # The first call allocates and tunes; do it here rather than on the first frame of a drive.
-        warm = self(np.zeros((self._batch or 1, *self._size), np.uint8))
+        warm = self.run_blank()
         self.latent_shape: tuple[int, int, int] | None = None if warm.latent is None else _chw(warm.latent)
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The outputs this model has, of labels, confidence, latent."""
-        return tuple(name for name, place in zip(OUTPUTS, self._places, strict=True) if place is not None)
+    def run_blank(self) -> Segmentation:
+        """Run a black frame: what warms up, and what takes as long as any other frame."""
+        return self(np.zeros((self._batch or 1, *self._size), np.uint8))
 
     @property
     def backend(self) -> str:
@@ -62,8 +74,33 @@ class Segmenter:
         """What the model takes, in words."""
         return f"uint8 [{self._batch or 'batch'}, {self._size[0]}, {self._size[1]}, 3] (RGB frames)"
 
-    def __call__(self, frames: npt.NDArray[np.uint8]) -> Segmentation:
-        """Run `frames` `uint8 [B, H, W, 3]`; raises `BadInput` with the model's signature for any other type or shape."""
+    def __call__(self, frames: npt.NDArray[np.uint8], outputs: Sequence[str] | None = None) -> Segmentation:
+        """Run `frames` `uint8 [B, H, W, 3]` and return the `outputs` named, by default all that the model has.
+
+        What is not asked for is not copied from a GPU. Raises `BadInput` with the model's signature for any other type or
+        shape of frames, and for an output that the model does not have.
+        """
+        self.check(frames)
+        if not frames.flags.c_contiguous:
+            frames = np.ascontiguousarray(frames)
+        names = self.outputs if outputs is None else outputs
+        backend = self._backend
+        backend.put(frames, self._every if outputs is None else self.positions(outputs))
+        backend.compute()
+        return Segmentation(**{**_NOTHING, **dict(zip(names, backend.fetch(), strict=True))})
+
+    def positions(self, outputs: Sequence[str]) -> tuple[int, ...]:
+        """Return the backend's indices of the outputs named; raises `BadInput` for one that the model does not have."""
+        try:
+            return tuple(self._position[name] for name in outputs)
+        except KeyError as error:
+            raise BadInput(
+                f"{self.path}: has the outputs {', '.join(self.outputs)}, not {error.args[0]}; export it again with "
+                f"--outputs {','.join(dict.fromkeys((*self.outputs, *outputs)))}"
+            ) from error
+
+    def check(self, frames: npt.NDArray[np.uint8]) -> None:
+        """Raise `BadInput` with the model's signature unless it takes `frames`."""
         if (
             not isinstance(frames, np.ndarray)
             or frames.dtype != np.uint8
@@ -73,11 +110,6 @@ class Segmenter:
             or self._batch not in (None, frames.shape[0])
         ):
             raise BadInput(f"{self.path.name} takes {self.signature}, got {_describe(frames)}{self._hint(frames)}")
-        if not frames.flags.c_contiguous:
-            frames = np.ascontiguousarray(frames)
-        results = self._backend.run(frames)
-        labels, confidence, latent = (None if place is None else results[place] for place in self._places)
-        return Segmentation(labels, confidence, latent)
 
     def _hint(self, frames: object) -> str:
         """Say what to do about a wrong array, for the mistakes people make."""
@@ -93,19 +125,45 @@ class Segmenter:
 
 
 def load(path: str | Path, device: str = "auto", threads: int | None = None, *, backend: str = "auto") -> Segmenter:
-    """Load the model file at `path`.
+    """Load the model file at `path`: `.onnx`, OpenVINO's `.xml`, or a TensorRT `.engine` with its sidecar.
 
-    `device` is `auto` (CUDA where the backend has it, else CPU), `cpu`, `cuda` or `cuda:N`. `threads` limits the CPU threads
-    (None: the physical cores this process may use). `backend` is `auto` (onnxruntime) or a name in `BACKENDS`.
-    Raises `BadInput` for a file that is missing, is not ONNX, or lacks our metadata, and for an unknown device or backend.
+    `device` is `auto` (CUDA where there is one, else CPU), `cpu`, `cuda` or `cuda:N`. `threads` limits the CPU threads and
+    makes the choice of the backend a fixed one; None takes the physical cores this process may use and times the backends
+    once, see `runtime.choice`.
+    `backend` is `auto` or a name in `BACKENDS`. `Segmenter.backend` and `Segmenter.reason` say what was chosen and why.
+    Raises `BadInput` for a file that is missing, is not a model, or lacks our metadata, and for an unknown device or backend;
+    `RoadworthyError` for an engine that is not the one its sidecar speaks of.
     """
     path = Path(path)
     if threads is not None and threads < 1:
         raise BadInput(f"threads is {threads}, expected at least 1 (or leave it out for all the cores)")
     if backend != "auto" and backend not in BACKENDS:
         raise BadInput(f"unknown backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
-    metadata = ModelMetadata.from_props(read_props(path), str(path))
-    return Segmenter(open_backend(backend, path, device, threads), metadata, path)
+    metadata = _read_metadata(path)
+    opened: dict[Choice, Segmenter] = {}
+
+    def open_candidate(candidate: Choice) -> Callable[[], object]:
+        segmenter = Segmenter(open_backend(candidate.backend, path, candidate.placement), metadata, path, candidate.reason)
+        opened[candidate] = segmenter
+        return segmenter.run_blank
+
+    choice = choose(path, metadata, device, threads, backend, open_candidate)
+    for candidate, segmenter in opened.items():
+        if (candidate.backend, candidate.placement) == (choice.backend, choice.placement):
+            segmenter.reason = choice.reason
+            return segmenter
+    return Segmenter(open_backend(choice.backend, path, choice.placement), metadata, path, choice.reason)
+
+
+def _read_metadata(path: Path) -> ModelMetadata:
+    """Read what the model says about itself, from the file or its sidecar; a reference measured later wins."""
+    if path.suffix == ".onnx" or not sidecar_path(path).is_file():
+        metadata = ModelMetadata.from_props(read_props(path), str(path))
+        check_external_data(path)
+    else:
+        metadata = read_sidecar(path).metadata
+    measured = read_reference(path)
+    return metadata if measured is None else replace(metadata, confidence_reference=measured)
 
 
 def _chw(latent: npt.NDArray[np.float32]) -> tuple[int, int, int]:

@@ -5,20 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
-from roadworthy.runtime.backends.backend import Backend
+from roadworthy.runtime.backends.backend import Backend, Opener, Placement
 
-__all__ = ["BACKENDS", "Backend", "open_backend"]
+__all__ = ["BACKENDS", "Backend", "BackendEntry", "Placement", "open_backend"]
 
-# Name -> module with `open_model(path, device, threads) -> Backend`. The first is what "auto" takes.
-BACKENDS: Mapping[str, str] = {
-    "onnxruntime": "roadworthy.runtime.backends.onnxruntime",
-    "openvino": "roadworthy.runtime.backends.openvino",
+
+class BackendEntry(NamedTuple):
+    """Where a backend is and what it reads."""
+
+    module: str  # with `open_model`, an `Opener`
+    package: str  # the Python package whose presence means that it can be tried
+    suffixes: tuple[str, ...]  # of the model files that it opens
+
+
+BACKENDS: Mapping[str, BackendEntry] = {
+    "tensorrt": BackendEntry("roadworthy.runtime.backends.tensorrt", "tensorrt", (".engine", ".plan")),
+    "onnxruntime": BackendEntry("roadworthy.runtime.backends.onnxruntime", "onnxruntime", (".onnx",)),
+    "openvino": BackendEntry("roadworthy.runtime.backends.openvino", "openvino", (".onnx", ".xml")),
 }
 
 
-def open_backend(name: str, path: Path, device: str, threads: int | None) -> Backend:
-    """Open `path` with the backend called `name`, or with the first for `auto`."""
-    module = import_module(BACKENDS[next(iter(BACKENDS)) if name == "auto" else name])
-    backend: Backend = module.open_model(path, device, threads)
-    return backend
+def open_backend(name: str, path: Path, placement: Placement) -> Backend:
+    """Open `path` with the backend called `name`."""
+    opener: Opener = import_module(BACKENDS[name].module).open_model
+    return opener(path, placement)

@@ -39,7 +39,7 @@ def test_the_report_tells_how_faithful_it_is(exported: tuple[ExportReport, Path]
     assert sorted(path.name for path in path.parent.iterdir()) == ["small.export.json", "small.onnx"]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [name for name, entry in BACKENDS.items() if ".onnx" in entry.suffixes])
 def test_every_backend_agrees_with_torch(
     backend: str, network: nn.Module, frames: np.ndarray, exported: tuple[ExportReport, Path]
 ) -> None:

@@ -39,6 +39,13 @@ def _colour_model(batch: str | int, outputs: tuple[str, ...]) -> onnx.ModelProto
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep what `load` remembers out of the home folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def metadata() -> ModelMetadata:
     return ModelMetadata.of(CAMVID, ignore_id=255, height=HEIGHT, width=WIDTH, objective="none", architecture="colours")
