@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numba
+import numpy as np
 
 from roadworthy.agent.town.bodies import Floats
 
@@ -19,6 +20,11 @@ def _matrix(pose: Floats) -> tuple[float, float, float, float, float, float, flo
         cp * sy, sy * sp * sr + cy * cr, -sy * sp * cr + cy * sr,
         sp, -cp * sr, cp * cr,
     )  # fmt: skip
+
+
+def rotation(pose: Floats) -> Floats:
+    """Rotation matrix [3, 3] of a pose's pitch, yaw and roll [deg]: its columns are the axes."""
+    return np.array(_matrix(pose)).reshape(3, 3)
 
 
 @numba.njit(cache=True)

@@ -255,6 +255,37 @@ _GNSS_NOISE = tuple(
 )
 _SEED = Attribute("noise_seed", _INT, "0")
 
+_LIDAR = (
+    ("channels", _INT, "32"), ("range", _FLOAT, "10.0"), ("points_per_second", _INT, "56000"),
+    ("rotation_frequency", _FLOAT, "10.0"), ("upper_fov", _FLOAT, "10.0"), ("lower_fov", _FLOAT, "-30.0"),
+    ("horizontal_fov", _FLOAT, "360.0"),
+)  # fmt: skip
+_LIDAR_LOSSES = tuple(
+    Attribute(key, _FLOAT, value, (value,))
+    for key, value in (
+        ("atmosphere_attenuation_rate", "0.004"), ("dropoff_general_rate", "0.45"), ("dropoff_intensity_limit", "0.8"),
+        ("dropoff_zero_intensity", "0.4"), ("noise_stddev", "0.0"),
+    )
+)  # fmt: skip
+_RADAR = (
+    Attribute("horizontal_fov", _FLOAT, "30.0", ("30.0",)),
+    Attribute("vertical_fov", _FLOAT, "30.0", ("30.0",)),
+    Attribute("range", _FLOAT, "100.0", ("100.0",)),
+    Attribute("points_per_second", _INT, "1500", ("1500",)),
+)
+_OBSTACLE = (
+    Attribute("distance", _FLOAT, "5.0", ("5.0",)),
+    Attribute("hit_radius", _FLOAT, "0.5", ("0.5",)),
+    Attribute("only_dynamics", _BOOL, "false", ("false",)),
+    Attribute("debug_linetrace", _BOOL, "false", ("false",)),  # accepted and not drawn
+)
+
+
+def _lidar(name: str, *more: Attribute) -> Blueprint:
+    own = tuple(Attribute(key, type_, value, (value,)) for key, type_, value in _LIDAR)
+    return Blueprint(f"sensor.lidar.{name}", (_ROLE, _TICK, *own, *more, *((_SEED,) if more else ())))
+
+
 _SENSORS = (
     _camera(
         "rgb",
@@ -265,6 +296,10 @@ _SENSORS = (
     _camera("semantic_segmentation"),
     _camera("instance_segmentation"),
     _camera("depth"),
+    _lidar("ray_cast", *_LIDAR_LOSSES),
+    _lidar("ray_cast_semantic"),
+    Blueprint("sensor.other.radar", (_ROLE, _TICK, _SEED, *_RADAR)),
+    Blueprint("sensor.other.obstacle", (_ROLE, _TICK, *_OBSTACLE)),
     Blueprint("sensor.other.collision", (_ROLE,)),
     Blueprint("sensor.other.lane_invasion", (_ROLE,)),
     Blueprint("sensor.other.imu", (_ROLE, _TICK, _SEED, *_NOISE)),

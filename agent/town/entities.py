@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass
 
 from roadworthy.agent.town.blueprints import Blueprint
 from roadworthy.agent.town.bodies import Floats
+from roadworthy.agent.town.instruments import Sensor
 from roadworthy.agent.town.lights import Light
-from roadworthy.agent.town.protocol import Stream, Wire, bounding_box, token
+from roadworthy.agent.town.protocol import Wire, bounding_box, token
 
 Pose = tuple[float, float, float, float, float, float]  # x, y, z [m], pitch, yaw, roll [deg]
 Extent = tuple[float, float, float]
-
-
-@dataclass
-class Camera:
-    """The picture that a camera sensor takes."""
-
-    width: int  # [px]
-    height: int  # [px]
-    fov: float  # [deg] horizontal
-
-
-@dataclass
-class Sensor:
-    """The part of an actor that measures."""
-
-    kind: Stream
-    stream: int
-    period_s: float = 0.0  # 0: every tick
-    due_s: float = 0.0  # simulation time of the next measurement
-    camera: Camera | None = None
-    noise: dict[str, float] = field(default_factory=dict)
-    dice: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
 
 @dataclass

@@ -18,6 +18,7 @@ from roadworthy.agent.town.placement import EnvironmentObject
 from roadworthy.agent.town.raster import Renderer
 from roadworthy.agent.town.roads import RoadNetwork
 from roadworthy.agent.town.scenery import Scenery, build_scenery
+from roadworthy.agent.town.tracing import Tracer
 
 FOLDER = "Carla/Maps/"  # CARLA's maps are named Carla/Maps/<name>
 GENERATED = "OpenDriveMap"  # the name under which `generate_opendrive_world` loads its text
@@ -62,6 +63,11 @@ class LoadedMap:
     def renderer(self) -> Renderer:
         """The renderer of this map; made when the first camera looks."""
         return Renderer(self.scenery, self.roads)
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        """Rays through this map; made when the first ray sensor is spawned."""
+        return Tracer(self.scenery.mesh)
 
     def environment_objects(self) -> Sequence[EnvironmentObject]:
         """What stands in the scenery, as clients ask for it."""

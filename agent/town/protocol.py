@@ -35,6 +35,9 @@ class Stream(IntEnum):
     IMU = 5
     LANE_INVASION = 6
     OBSTACLE = 7
+    RADAR = 9
+    SEMANTIC_LIDAR = 10
+    LIDAR = 11
     RGB = 13
     SEMANTIC = 14
     INSTANCE = 15
@@ -205,6 +208,32 @@ def encode_instances(tags: npt.NDArray[np.uint8], instances: npt.NDArray[np.inte
     picture[..., 1] = instances & 255
     picture[..., 0] = (instances >> 8) & 255
     return picture
+
+
+def _lidar_header(angle: float, counts: npt.NDArray[np.integer]) -> bytes:
+    return struct.pack("<fI", angle, len(counts)) + counts.astype("<u4").tobytes()
+
+
+def lidar_body(
+    angle: float, counts: npt.NDArray[np.integer], points: npt.NDArray[np.floating], intensity: npt.NDArray[np.floating]
+) -> bytes:
+    """A lidar's message: its horizontal angle [rad], points per channel [C], then x, y, z, intensity of every point."""
+    return _lidar_header(angle, counts) + np.column_stack([points, intensity]).astype("<f4").tobytes()
+
+
+def semantic_lidar_body(
+    angle: float, counts: npt.NDArray[np.integer], points: npt.NDArray[np.floating], cosine: npt.NDArray[np.floating],
+    actors: npt.NDArray[np.integer], tags: npt.NDArray[np.integer],
+) -> bytes:  # fmt: skip
+    """A semantic lidar's message: as a lidar's, with x, y, z, cosine of incidence, actor id and tag of every point."""
+    rows = np.empty(len(points), [("point", "<f4", 3), ("cosine", "<f4"), ("actor", "<u4"), ("tag", "<u4")])
+    rows["point"], rows["cosine"], rows["actor"], rows["tag"] = points, cosine, actors, tags
+    return _lidar_header(angle, counts) + rows.tobytes()
+
+
+def radar_body(detections: npt.NDArray[np.floating]) -> bytes:
+    """A radar's message: velocity, azimuth, altitude, depth of every detection [D, 4]."""
+    return detections.astype("<f4").tobytes()
 
 
 # ---- reading what a client sent --------------------------------------------------------------------------------------

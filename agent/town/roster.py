@@ -24,24 +24,14 @@ from roadworthy.agent.town.bodies import (
     Bodies,
     Kind,
 )
-from roadworthy.agent.town.entities import Actor, Camera, Pose, Sensor
+from roadworthy.agent.town.entities import Actor, Pose
 from roadworthy.agent.town.errors import CallRefused
+from roadworthy.agent.town.instruments import make_sensor
 from roadworthy.agent.town.physics import set_model
-from roadworthy.agent.town.protocol import Stream, Wire
+from roadworthy.agent.town.protocol import Wire
 
 MAX_ACTORS = 4000
-MAX_PIXELS = 1920 * 1080 * 4  # of one camera
 TOMBSTONES = 20_000
-SENSOR_STREAMS = {
-    "sensor.camera.rgb": Stream.RGB,
-    "sensor.camera.semantic_segmentation": Stream.SEMANTIC,
-    "sensor.camera.instance_segmentation": Stream.INSTANCE,
-    "sensor.camera.depth": Stream.DEPTH,
-    "sensor.other.collision": Stream.COLLISION,
-    "sensor.other.lane_invasion": Stream.LANE_INVASION,
-    "sensor.other.imu": Stream.IMU,
-    "sensor.other.gnss": Stream.GNSS,
-}
 
 
 class Roster:
@@ -109,10 +99,9 @@ class Roster:
         if len(self._actors) >= MAX_ACTORS:
             raise CallRefused(f"too many actors: this server holds {MAX_ACTORS}; destroy some first")
         actor = Actor(self._next_id, type_id, description, -1, self._born, blueprint, parent.id if parent else 0)
-        if type_id in SENSOR_STREAMS:
-            actor.sensor = self._make_sensor(actor)
-        elif type_id.startswith("sensor."):
-            raise CallRefused(f"sensor {type_id!r} is not available in the town; it has: {', '.join(SENSOR_STREAMS)}")
+        if type_id.startswith("sensor."):
+            actor.sensor = make_sensor(type_id, actor.attributes, self._next_stream)
+            self._next_stream += 1
         actor.slot = self.bodies.take()
         self._next_id += 1
         self._born += 1
@@ -154,24 +143,6 @@ class Roster:
             bodies.model[slot, MASS] = blueprint.mass_kg
             bodies.model[slot, INERTIA] = blueprint.mass_kg
 
-    def _make_sensor(self, actor: Actor) -> Sensor:
-        kind = SENSOR_STREAMS[actor.type_id]
-        attributes = actor.attributes
-        noise = {key: _float(attributes, key, 0.0) for key in attributes if key.startswith("noise_")}
-        camera = None
-        if actor.type_id.startswith("sensor.camera."):
-            width, height = int(_float(attributes, "image_size_x", 800)), int(_float(attributes, "image_size_y", 600))
-            fov = _float(attributes, "fov", 90.0)
-            if width < 1 or height < 1 or width * height > MAX_PIXELS or max(width, height) > 8192:
-                raise CallRefused(f"image of {width}x{height}: expected 1x1 to 8192 a side and at most {MAX_PIXELS} pixels")
-            if not 1.0 <= fov <= 170.0:
-                raise CallRefused(f"fov of {fov} degrees: expected 1 to 170")
-            camera = Camera(width, height, fov)
-        stream, self._next_stream = self._next_stream, self._next_stream + 1
-        period = max(_float(attributes, "sensor_tick", 0.0), 0.0)
-        dice = np.random.default_rng(int(noise.get("noise_seed", 0)) + 1)
-        return Sensor(kind, stream, period, 0.0, camera, noise, dice)
-
     def remove(self, actor: Actor) -> list[Actor]:
         """End an actor and everything that rides on it; returns the removed."""
         removed = []
@@ -203,16 +174,6 @@ class Roster:
             self._dead[actor.id] = actor
         while len(self._dead) > TOMBSTONES:
             self._dead.pop(next(iter(self._dead)))
-
-
-def _float(attributes: dict[str, str], key: str, default: float) -> float:
-    try:
-        value = float(attributes.get(key, default))
-    except ValueError as error:
-        raise CallRefused(f"attribute {key!r}: expected a number, got {attributes[key]!r:.40}") from error
-    if not math.isfinite(value):
-        raise CallRefused(f"attribute {key!r}: expected a finite number, got {value}")
-    return value
 
 
 def _colour(value: str) -> tuple[int, int, int]:

@@ -38,7 +38,7 @@ from roadworthy.agent.town.loaded_map import LoadedMap, MapShelf
 from roadworthy.agent.town.physics import DRY, grip_of
 from roadworthy.agent.town.protocol import MAP_CHANGED, STATE_STREAM, Stream, Wire, episode_header, message_header
 from roadworthy.agent.town.roster import Roster
-from roadworthy.agent.town.sensors import Senses
+from roadworthy.agent.town.sensors import RAY_SENSORS, Senses
 from roadworthy.agent.town.settings import CLEAR_NOON, PRECIPITATION_DEPOSITS, WETNESS, Settings, Weather
 from roadworthy.agent.town.state import EpisodeState
 from roadworthy.agent.town.surfaces import Ground
@@ -156,6 +156,8 @@ class World:
             if bodies.solid[slot] and not parent and not is_free(bodies, self.roster.moving_slots(), self.map.static, slot):
                 self.roster.remove(actor)
                 raise CallRefused("Spawn failed because of collision at spawn position")
+        if actor.sensor and actor.sensor.kind in RAY_SENSORS:
+            self._senses.warm_up_rays()
         return actor
 
     def destroy(self, actor: Actor) -> list[Actor]:

@@ -1,4 +1,4 @@
-"""The real, unmodified CARLA client against the town: every function of `client_checks.py`, each in its own process."""
+"""The real, unmodified CARLA client against the town: every check in `client/`, each in its own process."""
 
 import ast
 import subprocess
@@ -12,10 +12,11 @@ from roadworthy.agent.town.process import TownProcess
 
 pytest.importorskip("carla", reason="needs the carla client: pip install 'roadworthy[drive]'")
 
-CHECKS_FILE = Path(__file__).with_name("client_checks.py")
+CLIENT = Path(__file__).parent / "client"
 NAMES = [
     node.name
-    for node in ast.parse(CHECKS_FILE.read_text()).body
+    for path in sorted(CLIENT.glob("*_checks.py"))
+    for node in ast.parse(path.read_text()).body
     if isinstance(node, ast.FunctionDef) and any(getattr(mark, "id", "") == "check" for mark in node.decorator_list)
 ]
 
@@ -26,10 +27,15 @@ def town() -> Iterator[TownProcess]:
         yield process
 
 
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("records")
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_client(name: str, town: TownProcess, tmp_path: Path) -> None:
-    done = tmp_path / "done"  # written at the end of a check: the client may still abort while its process exits
-    command = [sys.executable, str(CHECKS_FILE), str(town.port), name, str(done)]
+def test_client(name: str, town: TownProcess, records: Path) -> None:
+    done = records / f"{name}.json"  # written at the end of a check: the client may still abort while its process exits
+    command = [sys.executable, str(CLIENT / "run.py"), str(town.port), name, str(done)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert town.alive(), town.said()
     assert done.exists(), f"{result.stdout}\n{result.stderr}\ntown: {town.said()}"

@@ -1,0 +1,33 @@
+"""Run one check against a town: `python run.py PORT NAME DONE`. `test_conformance.py` runs them all.
+
+Each has a process of its own: the client can abort it. The file DONE is written when the check has passed; it lists the members
+of the `carla` package that the check has used.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import recording
+from session import CHECKS, another_client
+
+FILES = sorted(path.stem for path in Path(__file__).parent.glob("*_checks.py"))
+
+
+def main() -> None:
+    recording.start()
+    for name in FILES:
+        importlib.import_module(name)
+    if len(sys.argv) == 2 and sys.argv[1] == "--list":
+        sys.stdout.write("\n".join(CHECKS))
+        return
+    CHECKS[sys.argv[2]](another_client())
+    done = Path(sys.argv[3])
+    part = done.with_suffix(".part")
+    part.write_text(json.dumps(sorted(recording.used)))
+    part.replace(done)
+
+
+if __name__ == "__main__":
+    main()
