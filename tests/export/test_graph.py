@@ -47,7 +47,7 @@ def test_the_decoder_is_not_run_for_the_latent_alone(network: nn.Module, frames:
         FrameToLabels(network)(torch.from_numpy(frames))
 
 
-@pytest.mark.parametrize("outputs", [(), ("logits",), ("labels", "labels")])
+@pytest.mark.parametrize("outputs", [(), ("scores",), ("labels", "labels")])
 def test_impossible_outputs(network: nn.Module, outputs: Sequence[str]) -> None:
     with pytest.raises(BadInput, match="expected one or more of labels, confidence, latent"):
         FrameToLabels(network, outputs)
