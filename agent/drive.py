@@ -49,15 +49,16 @@ class Suite:
     tasks: tuple[tuple[Task, int], ...] = (("straight", 2), ("one-turn", 2))  # task and number of routes
     max_length_m: float | None = None  # [m] longest route; None = the task's own
     weathers: tuple[str, ...] = TRAINING_WEATHERS  # taken in turn
+    every_weather: bool = False  # drive each route under each weather instead
     vehicles: int = 15
     walkers: int = 15
     seed: int = 100
     carla: str | None = None  # HOST:PORT; None starts the embedded town
 
     @property
-    def routes(self) -> int:
-        """The number of routes."""
-        return sum(count for _, count in self.tasks)
+    def drives(self) -> int:
+        """The number of episodes."""
+        return sum(count for _, count in self.tasks) * (len(self.weathers) if self.every_weather else 1)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def evaluate_policies(
     tasks = [
         Work(f"{driver.segmenter} in {suite.town}", _drive_suite, (driver, suite, output))
         for driver, suite in pairs
-        if sum(_is_of(name, driver, suite) for name in done) < suite.routes
+        if sum(_is_of(name, driver, suite) for name in done) < suite.drives
     ]
     run_tasks(tasks, workers=workers, progress=progress)
     return read_episodes(output)
@@ -102,6 +103,14 @@ def suite_routes(suite: Suite, lanes: LaneGraph) -> list[tuple[Task, Route]]:
     return routes
 
 
+def suite_drives(suite: Suite, lanes: LaneGraph) -> list[tuple[Task, int, Route, str]]:
+    """Return every drive of the suite: task, index of the route, route and weather."""
+    routes = suite_routes(suite, lanes)
+    if suite.every_weather:
+        return [(task, i, route, weather) for i, (task, route) in enumerate(routes) for weather in suite.weathers]
+    return [(task, i, route, suite.weathers[i % len(suite.weathers)]) for i, (task, route) in enumerate(routes)]
+
+
 def _prefix(driver: Driver, suite: Suite) -> str:
     return f"{driver.segmenter}/{driver.policy_seed}/{suite.name}/{suite.town}/"
 
@@ -119,18 +128,17 @@ def _drive_suite(report: Report, driver: Driver, suite: Suite, output: Path) -> 
     try:
         check_fit(policy, env, driver.policy)
         done = finished_ids(read_episodes(output))
-        routes = suite_routes(suite, env.lanes)
-        for index, (task, route) in enumerate(routes):
+        drives = suite_drives(suite, env.lanes)
+        for index, (task, number, route, weather) in enumerate(drives):
             name = f"{_prefix(driver, suite)}{index}/{suite.seed}"
             if name in done:
                 continue
-            weather = suite.weathers[index % len(suite.weathers)]
             assignment = Assignment(route, weather, suite.vehicles, suite.walkers, suite.seed + index)
-            place, share = f"route {index + 1} of {len(routes)}", index / len(routes)
+            place, share = f"drive {index + 1} of {len(drives)}", index / len(drives)
             folder = sights_folder(output, name)
             drive = _drive_route(policy, env, assignment, folder, partial(_tell, progress, place, share))
-            append_episode(output, _episode(name, driver, suite, task, index, assignment, drive))
-            report((f"{place} done", (index + 1) / len(routes), True))
+            append_episode(output, _episode(name, driver, suite, task, number, assignment, drive))
+            report((f"{place} done", (index + 1) / len(drives), True))
     finally:
         env.close()
 

@@ -80,10 +80,12 @@ class Episode:
 
 def _points(found: object, source: str) -> tuple[tuple[float, float], ...]:
     """Read a list of places [x, y]; raises `BadInput` naming `source` for anything else."""
-    items = found if isinstance(found, list | tuple) else [found]
-    if not all(isinstance(item, list | tuple) and len(item) == 2 and all(map(_is_number, item)) for item in items):
-        raise BadInput(f"{source}: trajectory is not a list of places [x, y] in metres; was this file edited?")
-    return tuple((float(x), float(y)) for x, y in items)
+    places: list[tuple[float, float]] = []
+    for item in found if isinstance(found, list | tuple) else [found]:
+        if not (isinstance(item, list | tuple) and len(item) == 2 and all(map(_is_number, item))):
+            raise BadInput(f"{source}: trajectory holds {item!r}, expected places [x, y] in metres; was this file edited?")
+        places.append((float(item[0]), float(item[1])))
+    return tuple(places)
 
 
 def _is_number(value: object) -> bool:

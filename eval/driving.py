@@ -48,6 +48,11 @@ def journey(episode: Episode) -> str:
     return f"{episode.suite}/{episode.town}/{episode.task}/{episode.route}/{episode.weather}/{episode.seed}"
 
 
+def circuit(episode: Episode) -> str:
+    """Name the road that was driven. The same circuit under several weathers is one cluster: what is hard about it stays."""
+    return f"{episode.town}/{episode.task}/{episode.route}"
+
+
 def usable(episodes: Iterable[Episode]) -> list[Episode]:
     """Leave out the episodes that an error of the simulator ended, and all but the last record of a repeated one."""
     last = {episode.id: episode for episode in episodes if episode.ended != "error"}
@@ -153,16 +158,16 @@ class DriveSummary:
         }
 
 
-def _resampling(keys: Sequence[tuple[int, str]], seed: int) -> Resampling:
-    """Make the hierarchical bootstrap of episodes named by (policy seed, journey)."""
-    return nested_bootstrap([str(policy_seed) for policy_seed, _ in keys], [name for _, name in keys], seed=seed)
+def _resampling(episodes: Sequence[Episode], seed: int) -> Resampling:
+    """Make the hierarchical bootstrap of episodes: policy seed, then circuit."""
+    return nested_bootstrap([str(e.policy_seed) for e in episodes], [circuit(e) for e in episodes], seed=seed)
 
 
 def drive_summary(episodes: Sequence[Episode], *, seed: int = 0) -> DriveSummary:
     """Summarise the episodes of one segmenter with 95 % intervals (hierarchical bootstrap: policy seed, then route)."""
     if not episodes:
         raise BadInput("no episodes to summarise; drive first")
-    resampling = _resampling([(episode.policy_seed, journey(episode)) for episode in episodes], seed)
+    resampling = _resampling(episodes, seed)
     return DriveSummary(
         episodes=len(episodes),
         km=sum(episode.distance_m for episode in episodes) / 1000,
@@ -192,6 +197,36 @@ def _widen(exact: KmBetween, episodes: Sequence[Episode], resampling: Resampling
     return replace(exact, low_km=float(low), high_km=float(high))
 
 
+@dataclass(frozen=True)
+class RouteFollowing:
+    """The table of the rl-carla studies: how far, how fast, and how far between faults."""
+
+    drive_percent: float  # [%] of the routes' length that was driven, rescues counted as new starts
+    km: float  # [km] driven
+    km_per_h: float  # [km/h] mean speed, standing counted
+    km_per_out_of_lane: float  # [km] inf when it never left its lane
+    km_per_collision: float  # [km] of any kind; inf when nothing was hit
+
+
+def route_following(episodes: Sequence[Episode]) -> RouteFollowing:
+    """Summarise episodes as the rl-carla studies do. Raises `BadInput` when there are none."""
+    if not episodes:
+        raise BadInput("no episodes to summarise; drive first")
+    km = sum(episode.distance_m for episode in episodes) / 1000
+    hours = sum(episode.duration_s for episode in episodes) / 3600
+    length = sum(episode.route_length_m for episode in episodes)
+    covered = sum(unaided_completion(episode) * episode.route_length_m for episode in episodes)
+    left = sum(_count(episode, "off_line") for episode in episodes)
+    hits = sum(event.kind.startswith("collision_") for episode in episodes for event in episode.infractions)
+    return RouteFollowing(
+        100 * covered / length if length else 0.0,
+        km,
+        km / hours if hours else 0.0,
+        km / left if left else math.inf,
+        km / hits if hits else math.inf,
+    )
+
+
 def fit_to_judge(training_episodes: Sequence[Episode]) -> bool:
     """Decide whether a segmenter's policies drive well enough to say anything about the segmenter.
 
@@ -210,7 +245,8 @@ def compare_drives(drives: Mapping[str, Sequence[Episode]], *, seed: int = 0) ->
     """
     keyed = {name: {(e.policy_seed, journey(e)): e for e in episodes} for name, episodes in drives.items()}
     shared = sorted(set.intersection(*(set(episodes) for episodes in keyed.values()))) if keyed else []
-    if len(keyed) < 2 or len({name for _, name in shared}) < 2:
+    first = [next(iter(keyed.values()))[key] for key in shared] if len(keyed) > 1 else []
+    if len({circuit(episode) for episode in first}) < 2:
         return {"completion": [], "infractions_per_km": []}
     completion, rate = {}, {}
     for name, episodes in keyed.items():
@@ -218,5 +254,5 @@ def compare_drives(drives: Mapping[str, Sequence[Episode]], *, seed: int = 0) ->
         completion[name] = weighted_mean(np.array([unaided_completion(episode) for episode in chosen]))
         events = np.array([float(len(episode.infractions)) for episode in chosen])
         rate[name] = ratio_of_sums(events, np.array([episode.distance_m / 1000 for episode in chosen]))
-    resampling = _resampling(shared, seed)
+    resampling = _resampling(first, seed)
     return {"completion": differences(completion, resampling), "infractions_per_km": differences(rate, resampling)}

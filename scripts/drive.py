@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
+from roadworthy.scripts.score import score
 from roadworthy.scripts.terminal import console, progress_line
 
 if TYPE_CHECKING:
+    from roadworthy.agent.drive import Suite
     from roadworthy.agent.episodes import Episode
 
 carla_option = click.option("--carla", help="HOST:PORT of a running CARLA server.  [default: start the embedded town]")
@@ -27,6 +29,9 @@ def command() -> None:
 
     The order of the work: demonstrate (once), imitate, train (improve by driving), eval.
     """
+
+
+command.add_command(score)
 
 
 @command.command()
@@ -130,6 +135,10 @@ def train(
 @command.command(name="eval")
 @click.argument("driver", type=click.Path(path_type=Path))
 @segmenter_option
+@click.option("--suite", help="A benchmark instead of the options below: corl2017, nocrash, quick, or a YAML file.")
+@click.option("--train-town", default="Grid01", show_default=True, help="With --suite: the town the driver was trained in.")
+@click.option("--new-town", default="Crooked01", show_default=True, help="With --suite: a town nothing was trained in.")
+@click.option("--routes", type=click.IntRange(1), help="With --suite: at most this many routes per task.  [default: all]")
 @click.option("--town", "towns", multiple=True, default=("Grid01", "Crooked01"), show_default=True,
               help="Map to drive in; may be given several times.")  # fmt: skip
 @click.option("--held-out", "held_out", multiple=True, default=("Crooked01",), show_default=True,
@@ -146,6 +155,10 @@ def train(
 def evaluate(
     driver: Path,
     segmenter: Path,
+    suite: str | None,
+    train_town: str,
+    new_town: str,
+    routes: int | None,
     towns: tuple[str, ...],
     held_out: tuple[str, ...],
     straight: int,
@@ -160,19 +173,48 @@ def evaluate(
 ) -> None:
     """Drive routes with DRIVER and append one line per route to an episodes file; goes on where it was interrupted.
 
-    Example: roadworthy drive eval drivers/imitated --segmenter model.onnx --town Crooked01
+    Examples: roadworthy drive eval drivers/imitated --segmenter model.onnx --town Crooked01;
+    roadworthy drive eval drivers/imitated --segmenter model.onnx --suite nocrash --routes 5
     """
-    from roadworthy.agent.drive import Driver, Suite, evaluate_policies
+    from roadworthy.agent.drive import Driver, evaluate_policies
     from roadworthy.agent.policy import load_policy
+    from roadworthy.eval.suites import load_benchmark
+
+    load_policy(driver)  # a wrong folder is found before a simulator starts
+    if suite is not None:
+        suites = load_benchmark(suite).suites(train_town, new_town, seed=seed, carla=carla, routes=routes)
+    else:
+        suites = _plain_suites(towns, held_out, straight, one_turn, navigation, vehicles, walkers, seed, carla)
+    names = {each.name for each in suites}
+    who = Driver(segmenter=segmenter.stem, model=segmenter, policy=driver)
+    output = output or driver / "episodes.jsonl"
+    with progress_line("driving") as report:
+        episodes = evaluate_policies([who], suites, output, workers=1 if carla else workers, progress=report)
+    _print_episodes([episode for episode in episodes if episode.suite in names])
+    console.print(f"episodes: {output}; tables: roadworthy drive score {output}")
+
+
+def _plain_suites(
+    towns: tuple[str, ...],
+    held_out: tuple[str, ...],
+    straight: int,
+    one_turn: int,
+    navigation: int,
+    vehicles: int,
+    walkers: int,
+    seed: int,
+    carla: str | None,
+) -> list[Suite]:
+    """Make one suite per town from the command's own options."""
+    from roadworthy.agent.drive import Suite
     from roadworthy.agent.routes import Task
     from roadworthy.runtime.errors import BadInput
 
-    load_policy(driver)  # a wrong folder is found before a simulator starts
     wanted: list[tuple[Task, int]] = [("straight", straight), ("one-turn", one_turn), ("navigation", navigation)]
     tasks = tuple((task, count) for task, count in wanted if count)
     if not tasks:
         raise BadInput("no routes to drive; ask for at least one with --straight, --one-turn or --navigation")
-    suites = [
+    return [
         Suite(
             name="cli",
             town=town,
@@ -185,12 +227,6 @@ def evaluate(
         )
         for town in towns
     ]
-    who = Driver(segmenter=segmenter.stem, model=segmenter, policy=driver)
-    output = output or driver / "episodes.jsonl"
-    with progress_line("driving") as report:
-        episodes = evaluate_policies([who], suites, output, workers=1 if carla else workers, progress=report)
-    _print_episodes([episode for episode in episodes if episode.suite == "cli"])
-    console.print(f"episodes: {output}")
 
 
 def _print_episodes(episodes: list[Episode]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -139,3 +140,22 @@ def test_paired_comparison_uses_the_journeys_that_all_drove() -> None:
 def test_no_shared_journeys_no_comparison() -> None:
     found = driving.compare_drives({"a": [episode(0)], "b": [episode(1, segmenter="b")]})
     assert found == {"completion": [], "infractions_per_km": []}
+
+
+def test_the_table_of_route_following_by_hand() -> None:
+    drives = [
+        episode(0, infractions=[infraction("off_line"), infraction("collision_car", 3)]),
+        episode(1, distance_m=250.0, completion=0.5, ended="timeout"),
+    ]
+    found = driving.route_following(drives)
+    assert (found.drive_percent, found.km) == (pytest.approx(75.0), pytest.approx(0.75))
+    assert found.km_per_h == pytest.approx(0.75 / (200 / 3600))
+    assert (found.km_per_out_of_lane, found.km_per_collision) == (pytest.approx(0.75), pytest.approx(0.75))
+    assert math.isinf(driving.route_following([episode(0)]).km_per_collision)
+    with pytest.raises(BadInput, match="no episodes"):
+        driving.route_following([])
+
+
+def test_one_road_under_two_weathers_is_one_cluster() -> None:
+    drives = [replace(episode(0, completion=c, ended="timeout"), weather=w) for c, w in ((0.2, "ClearNoon"), (0.9, "WetNoon"))]
+    assert math.isnan(driving.drive_summary(drives).completion.low)  # one road says nothing about other roads
