@@ -1,50 +1,42 @@
-"""The one training loop: it runs every objective on every segmenter, resumably, and fills a run folder."""
+"""From a configuration to a run folder: check everything, train, score, and write what came of it."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
-import time
-from collections.abc import Callable, Iterator
+import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
-from roadworthy.runtime.errors import BadInput, RoadworthyError
+from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
 from roadworthy.runtime.taxonomy import Taxonomy
-from roadworthy.train.checkpoint import (
-    LAST_FILE,
-    MODEL_FILE,
-    load_run,
-    load_training,
-    load_weights,
-    optimiser_tensors,
-    restore_optimiser,
-    save_model,
-    save_training,
-)
+from roadworthy.train.checkpoint import MODEL_FILE, load_run, save_model
 from roadworthy.train.config import CONFIG_FILE, TrainConfig, differences, load_config
-from roadworthy.train.curves import Curves
-from roadworthy.train.data import open_dataset
-from roadworthy.train.data.batches import Batches, RawBatch
-from roadworthy.train.data.frames import Frames
+from roadworthy.train.data import list_dataset
+from roadworthy.train.data.frames import Frames, read_checked
+from roadworthy.train.distributed import make_fabric
 from roadworthy.train.ground import GroundMatrix, importance, load_ground, severity
-from roadworthy.train.models import Segmenter, build_model
-from roadworthy.train.models.normalisation import normalise
-from roadworthy.train.objectives import Batch, Objective, Setting, build_objective
-from roadworthy.train.validation import ValidationScores, validate
+from roadworthy.train.loop import Material, Progress, Trainer
+from roadworthy.train.models import build_model
+from roadworthy.train.objectives import Setting, build_objective
+from roadworthy.train.selection import Selected, split_selection
+from roadworthy.train.validation import ValidationScores
 
 METRICS_FILE = "metrics.json"
 READING_SHARE = 0.02  # of the progress bar, for reading and checking the data
-SMOOTHING = 0.98  # of the running means of the losses that progress and metrics show
-
-Progress = Callable[[str, float], None]  # what is being done (losses, speed), fraction done 0..1
+TRAINED_SHARE = 0.98  # of the progress bar, when validation begins
+BYTES_PER_PARAMETER = (
+    40  # on disk: the model, the best one, and a checkpoint (weights, two moments, average) with its successor
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +50,8 @@ class FitResult:
     iterations: int  # updates of segmenter and critic
     seconds: float  # in the loop, all resumed parts together
     steps_per_second: float
+    skipped: int = 0  # samples that could not be read and were left out
+    selected: Selected | None = None  # the checkpoint that the model is, where it was chosen by selection frames
 
 
 def fit(config: TrainConfig, output: Path, *, progress: Progress | None = None, resume: bool = False) -> FitResult:
@@ -65,16 +59,21 @@ def fit(config: TrainConfig, output: Path, *, progress: Progress | None = None, 
 
     With `resume` an interrupted training of the same configuration goes on from its last checkpoint (on a CPU to the same
     bits as without the interruption) and a finished one is returned as it is. Raises `BadInput` before anything is written
-    when the data, the configuration or the folder will not do, and `RoadworthyError` when a loss stops being a number.
+    when the data, the configuration or the folder will not do, and `RoadworthyError` when a loss stops being a number or
+    the disk is full. Under `torchrun` every process calls this; the first one alone writes and reports.
     """
-    report = progress or (lambda text, fraction: None)
     finished = _prepare_folder(config, output, resume)
     if finished is not None:
         return finished
     with _torch_state(config):
-        trainer = _Trainer(config, output, report)
-        trainer.run()
-        return trainer.finish()
+        fabric = make_fabric(config)
+        report = progress if progress is not None and fabric.is_global_zero else lambda text, fraction: None
+        # Everything a user can have got wrong is found before the folder is touched.
+        material = _read(config, lambda text, done: report(text, READING_SHARE * done))
+        trainer = _set_up(config, output, fabric, material)
+        span = TRAINED_SHARE - READING_SHARE
+        trainer.run(lambda text, done: report(text, READING_SHARE + span * done))
+        return _finish(trainer, report)
 
 
 def ground_matrix(name: str, taxonomy: Taxonomy) -> GroundMatrix:
@@ -86,180 +85,73 @@ def ground_matrix(name: str, taxonomy: Taxonomy) -> GroundMatrix:
     return load_ground(Path(name), taxonomy)
 
 
-class _Trainer:
-    """One training in progress."""
+def _read(config: TrainConfig, report: Progress) -> Material:
+    """Read and check all frames. Raises one `BadInput` naming every sample that cannot be used."""
+    listed = list_dataset(config.data, "train")
+    held_out = list_dataset(config.validation or config.data, "val")
+    if held_out.taxonomy != listed.taxonomy:
+        raise BadInput(f"validation data has taxonomy {held_out.taxonomy.name!r}, expected {listed.taxonomy.name!r}")
+    training, selection = split_selection(listed, config.selection)
+    datasets = [training, held_out] if selection is None else [training, held_out, selection]
+    frames: list[Frames] = read_checked(datasets, config.size, report, skip_bad=config.skip_bad)
+    return Material(frames[0], frames[2] if selection is not None else None, frames[1])
 
-    def __init__(self, config: TrainConfig, output: Path, report: Progress) -> None:
-        self.config, self.output, self.report = config, output, report
-        # Everything a user can have got wrong is found before the folder is touched.
-        training = open_dataset(config.data, "train")
-        held_out = open_dataset(config.validation or config.data, "val")
-        if held_out.taxonomy != training.taxonomy:
-            raise BadInput(f"validation data has taxonomy {held_out.taxonomy.name!r}, expected {training.taxonomy.name!r}")
-        self.taxonomy = training.taxonomy
-        ground = ground_matrix(config.ground, self.taxonomy)
-        initial = None if config.init is None else _initial_weights(Path(config.init), config, self.taxonomy)
-        self.frames = Frames(training, config.size, lambda text, done: report(text, 0.8 * READING_SHARE * done))
-        self.held_out = Frames(held_out, config.size, lambda text, done: report(text, (0.8 + 0.2 * done) * READING_SHARE))
-        torch.manual_seed(config.seed)
-        setting = Setting(config.model, self.taxonomy, self.frames.class_pixels, ground, config.steps)
-        self.model: Segmenter = build_model(config.model, len(self.taxonomy))
-        self.objective: Objective = build_objective(config.objective, setting)
-        if initial is not None:
-            self.model.load_state_dict(initial)
-        self._set_up_networks()
-        self.iteration, self.seconds, self.losses = 0, 0.0, dict[str, float]()
-        self.iterations = self.objective.schedule.iterations(config.steps)
-        if (output / LAST_FILE).is_file():
-            self._restore()
-        else:
-            output.mkdir(parents=True, exist_ok=True)
-            config.save(output / CONFIG_FILE)
-        self.curves = Curves(output / "tensorboard", self.iteration) if config.tensorboard else None
 
-    def _set_up_networks(self) -> None:
-        config = self.config
-        accelerator = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-        if accelerator == "cuda" and not torch.cuda.is_available():
-            raise BadInput("device is cuda, but torch sees no CUDA GPU here; use device=cpu or auto")
-        self.fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
-        self.fabric.launch()
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.segmenter, self.optimiser = self.fabric.setup(self.model, self._adam(self.model, config.learning_rate))
-        self.critic_module, self.critic, self.critic_optimiser = self.objective.critic, None, None
-        if self.critic_module is not None:
-            self.critic_module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            optimiser = self._adam(self.critic_module, config.critic_learning_rate or config.learning_rate)
-            self.critic, self.critic_optimiser = self.fabric.setup(self.critic_module, optimiser)
-        self.objective.attach(self.segmenter, self.critic)
+def _set_up(config: TrainConfig, output: Path, fabric: Fabric, material: Material) -> Trainer:
+    """Build the networks and the objective, and lay out the run folder."""
+    taxonomy = material.taxonomy
+    ground = ground_matrix(config.ground, taxonomy)
+    initial = None if config.init is None else _initial_weights(Path(config.init), config, taxonomy)
+    torch.manual_seed(config.seed)
+    steps = config.updates(len(material.training))
+    setting = Setting(config.model, taxonomy, material.training.class_pixels, ground, steps)
+    model = build_model(config.model, len(taxonomy))
+    objective = build_objective(config.objective, setting)
+    if initial is not None:
+        model.load_state_dict(initial)
+    if fabric.is_global_zero:
+        parameters = [*model.parameters(), *(objective.critic.parameters() if objective.critic is not None else ())]
+        _check_space(output, BYTES_PER_PARAMETER * sum(parameter.numel() for parameter in parameters))
+    trainer = Trainer(config, output, fabric, model, objective, material)
+    fabric.barrier()  # all processes have looked at the folder before one writes to it
+    if fabric.is_global_zero:
+        _open_folder(config, output)
+    return trainer
 
-    def _adam(self, module: nn.Module, learning_rate: float) -> torch.optim.Adam:
-        betas = (self.config.beta1, self.config.beta2)
-        decay = self.config.weight_decay
-        optimiser = torch.optim.Adam(module.parameters(), learning_rate, betas, weight_decay=decay, fused=True)
-        for group in optimiser.param_groups:
-            group["initial_lr"] = learning_rate
-        return optimiser
 
-    def run(self) -> None:
-        """Train from the current iteration to the last."""
-        schedule = self.objective.schedule
-        if self.iteration >= self.iterations:
-            return
-        segmenter_done = sum(not schedule.is_critic(i) for i in range(self.iteration))
-        # The players draw from streams of their own, so that every objective shows the segmenter the same batches.
-        streams = {
-            False: self._stream(0, segmenter_done, self.config.steps),
-            True: self._stream(1, self.iteration - segmenter_done, self.iterations - self.config.steps),
-        }
-        self.segmenter.train()
-        begin, said = time.perf_counter() - self.seconds, 0.0
-        first, first_seconds = self.iteration, self.seconds
-        try:
-            while self.iteration < self.iterations:
-                turn = schedule.is_critic(self.iteration)
-                self._update(turn, self._to_batch(next(streams[turn])))
-                self.iteration += 1
-                self.seconds = time.perf_counter() - begin
-                if self.iteration % self.config.checkpoint_every == 0 or self.iteration == self.iterations:
-                    self._checkpoint()
-                if self.seconds - said > 0.5 or self.iteration == self.iterations:
-                    said = self.seconds
-                    self._say((self.iteration - first) / max(1e-9, self.seconds - first_seconds))
-        finally:
-            for stream in streams.values():
-                stream.close()  # type: ignore[attr-defined]
-            if self.curves is not None:
-                self.curves.flush()
-
-    def _stream(self, number: int, start: int, stop: int) -> Iterator[RawBatch]:
-        batches = Batches(self.frames, self.config.batch_size, self.config.seed * 2 + number, self.config.augmentation)
-        return batches.run(start, stop)
-
-    def _to_batch(self, raw: RawBatch) -> Batch:
-        device = self.fabric.device
-        return Batch(normalise(raw.frames.to(device)), raw.labels.to(device).long())  # [B, 3, H, W], [B, H, W]
-
-    def _update(self, critic_turn: bool, batch: Batch) -> None:
-        """Take one step of one player, with the other one frozen."""
-        if self.critic is not None:
-            self.critic.requires_grad_(critic_turn)
-        optimiser = self.critic_optimiser if critic_turn else self.optimiser
-        assert optimiser is not None
-        for group in optimiser.param_groups:
-            group["lr"] = group["initial_lr"] * (1 - self.iteration / self.iterations)
-        terms = self.objective.critic_loss(batch) if critic_turn else self.objective.segmenter_loss(batch)
-        self._guard(terms)
-        self.fabric.backward(torch.stack(list(terms.values())).sum())
-        optimiser.step()
-        optimiser.zero_grad()
-
-    def _guard(self, terms: dict[str, Tensor]) -> None:
-        """Keep the losses' running means; raises `RoadworthyError` naming a term that is no number any more."""
-        values = torch.stack([term.detach() for term in terms.values()]).tolist()
-        for name, value in zip(terms, values, strict=True):
-            if value != value or value in (float("inf"), float("-inf")):
-                raise RoadworthyError(
-                    f"training stopped at iteration {self.iteration}: the loss term {name!r} is {value}. Lower the "
-                    f"learning rate (now {self.config.learning_rate:g}); a checkpoint from before, if one was due, "
-                    f"is kept in {self.output}"
-                )
-            self.losses[name] = SMOOTHING * self.losses[name] + (1 - SMOOTHING) * value if name in self.losses else value
-        if self.curves is not None:
-            self.curves.add(self.iteration, dict(zip(terms, values, strict=True)))
-
-    def _say(self, speed: float) -> None:
-        left = (self.iterations - self.iteration) / max(1e-9, speed)  # [s]
-        losses = ", ".join(f"{name} {value:.3f}" for name, value in self.losses.items())
-        text = f"training: {self.iteration}/{self.iterations}, {losses}, {speed:.1f} iterations/s, {left:.0f} s left"
-        self.report(text, READING_SHARE + (0.98 - READING_SHARE) * self.iteration / self.iterations)
-
-    def _checkpoint(self) -> None:
-        parts = {"model": self.model.state_dict(), "optimiser": optimiser_tensors(self.optimiser)}
-        parts["random"] = {"cpu": torch.get_rng_state()}
-        if self.fabric.device.type == "cuda":
-            parts["random"]["cuda"] = torch.cuda.get_rng_state(self.fabric.device)
-        if self.critic_module is not None and self.critic_optimiser is not None:
-            parts["critic"] = self.critic_module.state_dict()
-            parts["critic_optimiser"] = optimiser_tensors(self.critic_optimiser)
-        state = {"iteration": self.iteration, "seconds": self.seconds, "losses": self.losses}
-        save_training(self.output / LAST_FILE, parts, state)
-
-    def _restore(self) -> None:
-        path = self.output / LAST_FILE
-        parts, state = load_training(path)
-        load_weights(self.model, parts["model"], path)
-        restore_optimiser(self.optimiser, parts["optimiser"])
-        if self.critic_module is not None and self.critic_optimiser is not None:
-            load_weights(self.critic_module, parts["critic"], path)
-            restore_optimiser(self.critic_optimiser, parts.get("critic_optimiser", {}))
-        torch.set_rng_state(parts["random"]["cpu"])
-        if "cuda" in parts["random"] and self.fabric.device.type == "cuda":
-            torch.cuda.set_rng_state(parts["random"]["cuda"], self.fabric.device)
-        self.iteration, self.seconds = int(state["iteration"]), float(state["seconds"])
-        self.losses = {str(name): float(value) for name, value in state["losses"].items()}
-
-    def finish(self) -> FitResult:
-        """Validate, and write the model and its metrics; the metrics come last and mark the run as finished."""
-        self.report("validating", 0.98)
-        scores = validate(self.segmenter, self.held_out, self.fabric.device, self.config.batch_size)
-        save_model(self.output, self.model, self.config, self.taxonomy)
-        speed = self.config.steps / max(1e-9, self.seconds)
-        result = FitResult(
-            self.output, scores, self.losses, self.config.steps, self.iterations, round(self.seconds, 3), round(speed, 3)
-        )
+def _finish(trainer: Trainer, report: Progress) -> FitResult:
+    """Validate, and write the model and its metrics; the metrics come last and mark the run as finished."""
+    report("validating", TRAINED_SHARE)
+    trainer.restore_best()
+    scores = trainer.scores(trainer.material.held_out)
+    speed = trainer.updates / max(1e-9, trainer.seconds)
+    material = trainer.material
+    parts = [part for part in (material.training, material.selection, material.held_out) if part is not None]
+    result = FitResult(
+        trainer.output, scores, trainer.losses, trainer.updates, trainer.iteration, round(trainer.seconds, 3), round(speed, 3),
+        len({problem for part in parts for problem in part.problems}), trainer.selected,
+    )  # fmt: skip
+    if trainer.fabric.is_global_zero:
+        save_model(trainer.output, trainer.network, trainer.config, material.taxonomy)
         facts = {key: value for key, value in dataclasses.asdict(result).items() if key != "run"}
-        facts["parameters"] = sum(parameter.numel() for parameter in self.model.parameters())
-        write_text(self.output / METRICS_FILE, json.dumps(facts, indent=2) + "\n")
-        self.report(f"trained: mIoU {100 * scores.mean_iou:.1f} % on {scores.frames} validation frames", 1.0)
-        return result
+        facts["parameters"] = sum(parameter.numel() for parameter in trainer.network.parameters())
+        facts["processes"] = trainer.fabric.world_size
+        write_text(trainer.output / METRICS_FILE, json.dumps(facts, indent=2) + "\n")
+    trainer.fabric.barrier()
+    report(f"trained: mIoU {100 * scores.mean_iou:.1f} % on {scores.frames} validation frames", 1.0)
+    return result
 
 
 def _prepare_folder(config: TrainConfig, output: Path, resume: bool) -> FitResult | None:
     """Check that `output` can take this training; returns the result if it is there already and may be used."""
+    parent = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not parent.is_dir():
+        raise BadInput(f"{parent}: is a file, expected a folder for the run")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise BadInput(
+            f"{parent}: cannot be written to, expected a folder for the run {output.name!r}; choose another --output"
+        )
     if not (output / CONFIG_FILE).is_file():
-        if output.exists() and not output.is_dir():
-            raise BadInput(f"{output}: is a file, expected a folder for the run")
         return None
     if not resume:
         raise BadInput(f"{output}: holds a run already; resume it, or choose another folder")
@@ -271,6 +163,27 @@ def _prepare_folder(config: TrainConfig, output: Path, resume: bool) -> FitResul
     return None
 
 
+def _check_space(output: Path, needed: int) -> None:
+    existing = next(path for path in (output, *output.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise BadInput(
+            f"{existing}: {free / 1e6:.0f} MB free, expected at least {needed / 1e6:.0f} MB for the run's checkpoints; "
+            "free some space or choose another --output"
+        )
+
+
+def _open_folder(config: TrainConfig, output: Path) -> None:
+    """Make the run folder with its configuration, and remove what a killed process left half written."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for stale in output.glob(".*.part*"):
+            stale.unlink()
+        config.save(output / CONFIG_FILE)
+    except OSError as error:
+        raise BadInput(f"{output}: cannot be written to ({error.strerror}); choose another --output") from error
+
+
 def load_result(run: Path) -> FitResult:
     """Read the result of a finished run from its metrics file."""
     path = run / METRICS_FILE
@@ -278,7 +191,8 @@ def load_result(run: Path) -> FitResult:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         scores = ValidationScores(**facts["validation"])
         rest = {key: facts[key] for key in ("losses", "steps", "iterations", "seconds", "steps_per_second")}
-        return FitResult(run=run, validation=scores, **rest)
+        selected = None if facts.get("selected") is None else Selected(**facts["selected"])
+        return FitResult(run=run, validation=scores, **rest, skipped=facts.get("skipped", 0), selected=selected)
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: not the metrics of a finished run ({error!r})") from error
 

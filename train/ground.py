@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -160,6 +160,48 @@ def importance_weights(taxonomy: Taxonomy) -> tuple[float, ...]:
     return tuple(float(group_of[name]) for name in taxonomy.classes)
 
 
+def load_groups(path: Path, taxonomy: Taxonomy) -> tuple[float, ...]:
+    """Read importance weights from a YAML file, `weight: [class, ...]` per group; returns one weight per class, in order.
+
+    Raises `BadInput` unless every class of `taxonomy` is in exactly one group, whose weight is a number above 0.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; expected importance groups, a line `weight: [class, class]` for each")
+    try:
+        groups = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not a YAML file ({error})") from error
+    if not isinstance(groups, Mapping) or not groups or not all(isinstance(names, list) for names in groups.values()):
+        raise BadInput(f"{path}: expected importance groups, a line `weight: [class, class]` for each")
+    weights: dict[str, float] = {}
+    for weight, names in groups.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+            raise BadInput(f"{path}: the weight of a group is {weight!r}, expected a number above 0")
+        for name in names:
+            if name not in taxonomy.classes:
+                known = ", ".join(taxonomy.classes)
+                raise BadInput(f"{path}: class {name!r} is not in taxonomy {taxonomy.name!r}; it has: {known}")
+            if name in weights:
+                raise BadInput(f"{path}: class {name!r} is named twice, expected each class in one group")
+            weights[name] = float(weight)
+    missing = [name for name in taxonomy.classes if name not in weights]
+    if missing:
+        raise BadInput(f"{path}: no group for {', '.join(missing)} of taxonomy {taxonomy.name!r}; name every class once")
+    return tuple(weights[name] for name in taxonomy.classes)
+
+
+def open_ground(name: str, taxonomy: Taxonomy) -> GroundMatrix:
+    """Return the ground matrix that a user calls `name`: severity, importance, or the path of a ground.yaml.
+
+    A learnt matrix is such a file too. Raises `BadInput` saying what is wrong.
+    """
+    if name in NAMED:
+        return NAMED[name](taxonomy)
+    if not Path(name).is_file():
+        raise BadInput(f"ground matrix {name!r} is neither a file nor one of: {', '.join(NAMED)}")
+    return load_ground(Path(name), taxonomy)
+
+
 def severity(taxonomy: Taxonomy) -> GroundMatrix:
     """Return the shipped severity matrix for `taxonomy`, its largest entry 1. Raises `BadInput` for a class without a role."""
     role_of = {name: role for role, names in ROLES.items() for name in names}
@@ -173,3 +215,6 @@ def severity(taxonomy: Taxonomy) -> GroundMatrix:
     cost = np.array([[WITHIN[t] if t == p else SEVERITY[t][p] for p in roles] for t in roles])
     np.fill_diagonal(cost, 0.0)
     return GroundMatrix("severity", taxonomy.name, taxonomy.classes, cost).scaled()
+
+
+NAMED: Mapping[str, Callable[[Taxonomy], GroundMatrix]] = {"severity": severity, "importance": importance}

@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from roadworthy.runtime.errors import BadInput
+from roadworthy.train.objectives.adversarial import Adversarial, AdversarialOptions
 from roadworthy.train.objectives.cross_entropy import CrossEntropy, CrossEntropyOptions
+from roadworthy.train.objectives.el_gan import ElGan, ElGanOptions
+from roadworthy.train.objectives.focal import Focal, FocalOptions
 from roadworthy.train.objectives.gambling import Gambling, GamblingOptions
+from roadworthy.train.objectives.importance_aware import ImportanceAware, ImportanceAwareOptions
 from roadworthy.train.objectives.objective import Batch, Objective, Schedule, Setting
 from roadworthy.train.objectives.spec import parse_spec, read_options
 from roadworthy.train.objectives.wasserstein import Wasserstein, WassersteinOptions
@@ -25,6 +29,10 @@ class Kind(NamedTuple):
 
 OBJECTIVES: Mapping[str, Kind] = {
     "cross-entropy": Kind(CrossEntropyOptions, CrossEntropy),
+    "focal": Kind(FocalOptions, Focal),
+    "importance-aware": Kind(ImportanceAwareOptions, ImportanceAware),
+    "adversarial": Kind(AdversarialOptions, Adversarial),
+    "el-gan": Kind(ElGanOptions, ElGan),
     "gambling": Kind(GamblingOptions, Gambling),
     "wasserstein": Kind(WassersteinOptions, Wasserstein),
 }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.taxonomy import IGNORE
 from roadworthy.train.losses import betting_map, gambling, pixel_cross_entropy, pixel_mean, staked
 from roadworthy.train.models.gambler import build_gambler
 from roadworthy.train.models.prediction import Prediction
@@ -26,7 +27,10 @@ class GamblingOptions:
 
 
 class Gambling(Objective):
-    """Minimise CE + λ·Σ bets·CE, while the gambler maximises Σ bets·CE with its bets (eq. 5 and 4)."""
+    """Minimise CE + λ·Σ bets·CE, while the gambler maximises Σ bets·CE with its bets (eq. 5 and 4).
+
+    Pixels without a label are blank in the prediction that the gambler sees: they contribute nothing.
+    """
 
     def __init__(self, options: GamblingOptions, setting: Setting) -> None:
         if options.segmenter_steps < 1 or options.gambler_steps < 1:
@@ -40,15 +44,16 @@ class Gambling(Objective):
         self.schedule = Schedule(options.segmenter_steps, options.gambler_steps)
         self.critic = build_gambler(setting.model, len(setting.taxonomy))
 
-    def bets(self, logits: Tensor, frames: Tensor) -> Tensor:
+    def bets(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return the gambler's betting maps `[B, H, W]` for logits `[B, N, H, W]`; each sums to 1."""
         assert self.critic is not None
-        scores: Tensor = self.critic(frames, torch.softmax(logits, 1))  # [B, H, W]
+        labelled = (batch.target != IGNORE).unsqueeze(1)  # [B, 1, H, W]
+        scores: Tensor = self.critic(batch.frames, torch.softmax(logits, 1) * labelled)  # [B, H, W]
         return betting_map(scores, self.options.beta)
 
     def terms(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Return {"cross-entropy": CE, "gambling": λ·Σ bets·CE}; the gradient also flows through the gambler (flow B)."""
-        bets = self.bets(prediction.logits, batch.frames)  # [B, H, W]
+        bets = self.bets(prediction.logits, batch)  # [B, H, W]
         losses = pixel_cross_entropy(prediction.logits, batch.target)  # [B, H, W], shared by both terms
         return {
             "cross-entropy": pixel_mean(losses, batch.target),
@@ -59,11 +64,11 @@ class Gambling(Objective):
         """Return {"gambler": −Σ bets·CE}; the segmenter is frozen."""
         with torch.no_grad():
             logits = self.segmenter(batch.frames).logits
-        bets = self.bets(logits, batch.frames)  # [B, H, W]
+        bets = self.bets(logits, batch)  # [B, H, W]
         return {"gambler": -gambling(logits, batch.target, bets, literal=self.options.literal)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Return {"bets": betting maps}, each divided by its highest bet."""
         with self.watching():
-            bets = self.bets(self.segmenter(batch.frames).logits, batch.frames)  # [B, H, W]
+            bets = self.bets(self.segmenter(batch.frames).logits, batch)  # [B, H, W]
             return {"bets": (bets / bets.amax((1, 2), keepdim=True)).float()}

@@ -37,6 +37,11 @@ class Schedule:
         """Tell whose turn `iteration` (from 0, both players' updates counted) is."""
         return iteration % (self.segmenter + self.critic) >= self.segmenter
 
+    def segmenter_updates(self, iteration: int) -> int:
+        """Return how many of the first `iteration` iterations were the segmenter's."""
+        turns, rest = divmod(iteration, self.segmenter + self.critic)
+        return turns * self.segmenter + min(rest, self.segmenter)
+
     def iterations(self, segmenter_steps: int) -> int:
         """Return how many iterations of both players it takes until the segmenter had `segmenter_steps` updates."""
         full_turns = (segmenter_steps - 1) // self.segmenter
@@ -60,6 +65,9 @@ class Objective(ABC):
     schedule = Schedule()
     critic: nn.Module | None = None
     segmenter: nn.Module
+    # The segmenter's terms that average over frames; all others average over labelled pixels. A batch that is worked through
+    # in parts (several processes, or to save memory) is put together again by this. A critic's terms average over frames.
+    frame_terms: frozenset[str] = frozenset()
 
     def attach(self, segmenter: nn.Module, critic: nn.Module | None) -> None:
         """Use these networks from now on (they may be wrapped for devices and precision)."""

@@ -19,6 +19,7 @@ class WeightedSum(Objective):
         if len(players) > 1:
             raise BadInput("an objective can have one critic; leave one of the adversarial terms out of the sum")
         self.parts = tuple(parts)
+        self.frame_terms = frozenset[str]().union(*(part.frame_terms for _, part in parts))
         self._player = players[0] if players else None
         if self._player is not None:
             self.schedule, self.critic = self._player.schedule, self._player.critic
