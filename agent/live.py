@@ -1,0 +1,49 @@
+"""Watching a running CARLA server: the frames of a camera on a car that someone else drives."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+
+from roadworthy.agent.camera import CameraRig, rgb_of
+from roadworthy.agent.carla_client import carla
+from roadworthy.agent.session import SimulatorLost, parse_address
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.stream import Captured
+
+TIMEOUT_S = 20.0  # [s] without a frame before the server counts as lost
+
+
+def live_frames(
+    address: str, width_px: int, height_px: int, role: str = "hero", timeout_s: float = TIMEOUT_S
+) -> Iterator[Captured]:
+    """Yield what a forward camera on a car of the server at `address` (HOST:PORT) sees, until the caller stops.
+
+    The car is the one whose `role_name` is `role`, else the first; the world is neither ticked nor changed but for the camera,
+    which is removed at the end. Raises `BadInput` when the server or a car is missing, `SimulatorLost` when frames stop.
+    """
+    host, port = parse_address(address)
+    client = carla.Client(host, port)
+    client.set_timeout(timeout_s)
+    try:
+        world = client.get_world()
+        cars = list(world.get_actors().filter("vehicle.*"))
+    except RuntimeError as error:
+        raise BadInput(f"{address}: no CARLA server answers there ({error}); start one, or 'roadworthy town'") from error
+    if not cars:
+        raise BadInput(f"{address}: no car in this world to put a camera on; spawn one first")
+    car = next((car for car in cars if car.attributes.get("role_name") == role), cars[0])
+    rig = CameraRig(width_px=width_px, height_px=height_px)
+    camera = world.spawn_actor(rig.blueprint(world.get_blueprint_library(), "rgb"), rig.transform(), attach_to=car)
+    images: queue.SimpleQueue[carla.Image] = queue.SimpleQueue()
+    camera.listen(images.put)
+    try:
+        while True:
+            try:
+                image = images.get(timeout=timeout_s)
+            except queue.Empty as error:
+                raise SimulatorLost(f"{address}: no frame for {timeout_s:.0f} s; does anyone tick this world?") from error
+            yield Captured(rgb_of(image), f"{image.frame:08d}")
+    finally:
+        camera.stop()
+        camera.destroy()
