@@ -1,0 +1,96 @@
+"""Which backend is taken, and that it is said why. The measuring is tested with made-up candidates of known speed."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+from roadworthy.runtime import load
+from roadworthy.runtime.backends import Placement
+from roadworthy.runtime.choice import Choice, _race, choose
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.metadata import ModelMetadata
+
+MakeModel = Callable[..., Path]
+
+pytestmark = pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this onnxruntime would take the GPU"
+)
+
+
+def _never(choice: Choice) -> Callable[[], object]:
+    raise AssertionError(f"{choice} was opened to be measured")
+
+
+def test_with_threads_given_nothing_is_measured(make_model: MakeModel, metadata: ModelMetadata) -> None:
+    path = make_model()
+    float_model = choose(path, metadata, "auto", 1, "auto", _never)
+    assert (float_model.backend, float_model.placement) == ("onnxruntime", Placement("cpu", 1))
+    assert "nothing was measured" in float_model.reason
+    assert choose(path, replace(metadata, precision="int8"), "cpu", 2, "auto", _never).backend == "openvino"
+
+
+def test_asked_for_is_asked_for(make_model: MakeModel) -> None:
+    segmenter = load(make_model(), backend="openvino")
+    assert segmenter.reason == "asked for"
+    assert segmenter.backend.startswith("openvino")
+
+
+def test_a_measured_choice_is_remembered(make_model: MakeModel, cache: Path) -> None:
+    path = make_model()
+    first = load(path)
+    assert first.reason.startswith("fastest on this machine: onnxruntime ")
+    assert "openvino" in first.reason
+    assert len(list((cache / "roadworthy" / "choices").iterdir())) == 1
+    second = load(path)
+    assert second.reason == f"{first.reason} (measured earlier)"
+    assert second.backend == first.backend
+
+
+def test_a_broken_memory_is_measured_again(make_model: MakeModel, cache: Path) -> None:
+    path = make_model()
+    load(path)
+    (memory,) = (cache / "roadworthy" / "choices").iterdir()
+    memory.write_text('{"backend": "onnxruntime"}')
+    assert "measured earlier" not in load(path).reason
+    assert "measured earlier" in load(path).reason
+
+
+def test_another_model_is_another_choice(make_model: MakeModel, cache: Path) -> None:
+    load(make_model(name="a.onnx"))
+    load(make_model(name="b.onnx", outputs=("labels",)))
+    assert len(list((cache / "roadworthy" / "choices").iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_memory(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert "fastest" in load(make_model()).reason
+
+
+def _candidates(**pause_s: float) -> tuple[list[Choice], Callable[[Choice], Callable[[], object]]]:
+    choices = [Choice(name, Placement(), "") for name in pause_s]
+    return choices, lambda choice: lambda: time.sleep(pause_s[choice.backend])
+
+
+def test_the_fastest_wins_and_the_first_wins_ties() -> None:
+    assert _race(*_candidates(slow=0.02, quick=0.001)).backend == "quick"
+    assert _race(*_candidates(first=0.02, second=0.02)).backend == "first"  # within the margin
+
+
+def test_a_candidate_that_cannot_open_drops_out() -> None:
+    choices, open_candidate = _candidates(broken=0.0, works=0.001)
+
+    def open_some(choice: Choice) -> Callable[[], object]:
+        if choice.backend == "broken":
+            raise BadInput("no")
+        return open_candidate(choice)
+
+    assert _race(choices, open_some).backend == "works"
+    with pytest.raises(BadInput, match="no"):
+        _race(choices[:1], open_some)
