@@ -2,7 +2,7 @@
 
 `model.safetensors` + `config.json` are the trained segmenter. `last.ckpt.safetensors` is everything needed to go on:
 weights, optimisers and random states as tensors, and the counters as JSON in the file's own header, so that one atomic
-rename replaces all of it.
+rename replaces all of it. `best.safetensors` are the weights that did best on the selection frames, where there are any.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.errors import BadInput, RoadworthyError
 from roadworthy.runtime.files import atomic_path, write_text
-from roadworthy.runtime.taxonomy import Taxonomy, get_taxonomy
+from roadworthy.runtime.taxonomy import IGNORE, TAXONOMIES, Taxonomy, get_taxonomy
 from roadworthy.train.config import CONFIG_FILE, TrainConfig, load_config
 from roadworthy.train.models import Segmenter, build_model
 from roadworthy.train.models.normalisation import MEAN_RGB, STD_RGB
@@ -27,6 +27,7 @@ from roadworthy.train.models.normalisation import MEAN_RGB, STD_RGB
 MODEL_FILE = "model.safetensors"
 MODEL_FACTS_FILE = "config.json"
 LAST_FILE = "last.ckpt.safetensors"
+BEST_FILE = "best.safetensors"
 
 
 def save_model(run: Path, model: Segmenter, config: TrainConfig, taxonomy: Taxonomy) -> None:
@@ -35,6 +36,8 @@ def save_model(run: Path, model: Segmenter, config: TrainConfig, taxonomy: Taxon
         "model": config.model,
         "taxonomy": taxonomy.name,
         "classes": list(taxonomy.classes),
+        "palette": [list(colour) for colour in taxonomy.palette],
+        "groups": {str(group): list(names) for group, names in taxonomy.groups.items()},
         "size": list(config.size),
         "objective": config.objective,
         "mean_rgb": list(MEAN_RGB),
@@ -43,8 +46,18 @@ def save_model(run: Path, model: Segmenter, config: TrainConfig, taxonomy: Taxon
         "latent_stride": model.latent_stride,
     }
     write_text(run / MODEL_FACTS_FILE, json.dumps(facts, indent=2) + "\n")
-    with atomic_path(run / MODEL_FILE) as temporary:
-        save_file(_contiguous(model.state_dict()), temporary)
+    save_weights(run / MODEL_FILE, model.state_dict())
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write named tensors as safetensors, atomically. Raises `RoadworthyError` when the disk will not have them."""
+    try:
+        with atomic_path(path) as temporary:
+            save_file(_contiguous(tensors), temporary, metadata)
+    except (OSError, SafetensorError) as error:
+        raise RoadworthyError(
+            f"{path}: cannot be written ({error}); free some space or check the folder's permissions, then go on with --resume"
+        ) from error
 
 
 def load_run(run: Path) -> tuple[Segmenter, TrainConfig, Taxonomy]:
@@ -59,9 +72,9 @@ def load_run(run: Path) -> tuple[Segmenter, TrainConfig, Taxonomy]:
     facts_path = run / MODEL_FACTS_FILE
     try:
         facts = json.loads(facts_path.read_text(encoding="utf-8"))
-        taxonomy = get_taxonomy(str(facts["taxonomy"]))
         classes = tuple(facts["classes"])
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        taxonomy = _taxonomy(facts)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f'{facts_path}: expected a JSON object with "taxonomy" and "classes" ({error!r})') from error
     if classes != taxonomy.classes:
         raise BadInput(f"{facts_path}: its classes are not those of taxonomy {taxonomy.name!r}; it is from another version")
@@ -69,6 +82,16 @@ def load_run(run: Path) -> tuple[Segmenter, TrainConfig, Taxonomy]:
     tensors, _ = read_safetensors(run / MODEL_FILE)
     load_weights(model, tensors, run / MODEL_FILE)
     return model.eval(), config, taxonomy
+
+
+def _taxonomy(facts: Mapping[str, Any]) -> Taxonomy:
+    """Return the taxonomy that a model's facts name, or describe when it is a user's own."""
+    name, classes = str(facts["taxonomy"]), tuple(str(value) for value in facts["classes"])
+    if name in TAXONOMIES or "palette" not in facts:
+        return get_taxonomy(name)
+    palette = tuple((int(red), int(green), int(blue)) for red, green, blue in facts["palette"])
+    groups = {int(group): tuple(names) for group, names in facts["groups"].items()}
+    return Taxonomy(name, classes, palette, groups, {index: index for index in range(len(classes))} | {IGNORE: IGNORE})
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -84,8 +107,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
 def save_training(path: Path, parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
     """Write a resumable checkpoint: named groups of tensors, and JSON-able `state`. Atomic."""
     tensors = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
-    with atomic_path(path) as temporary:
-        save_file(_contiguous(tensors), temporary, metadata={"state": json.dumps(dict(state))})
+    save_weights(path, tensors, {"state": json.dumps(dict(state))})
 
 
 def load_training(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -19,6 +19,11 @@ from roadworthy.train.objectives import check_spec
 CONFIG_FILE = "config.yaml"
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+OptimiserName = Literal["adam", "sgd"]
+RateSchedule = Literal["linear", "poly", "constant"]
+BatchNormMode = Literal["local", "sync", "frozen"]
+
+MAX_SELECTION = 0.5  # more than half of the training data is not left over from training
 
 
 @dataclass(frozen=True)
@@ -31,42 +36,73 @@ class TrainConfig:
     objective: str = "cross-entropy"  # see train.objectives: "NAME(option=value)", also sums "A + 0.5*B"
     ground: str = "severity"  # ground matrix of the Wasserstein objective: severity, importance, or a ground.yaml file
     init: str | None = None  # a run folder to start from (pre-training); None = random weights
+    backbone_weights: str | None = None  # a safetensors file with the encoder's weights; None = random weights
     steps: int = 1000  # updates of the segmenter
-    batch_size: int = 8  # frames per update
+    epochs: float | None = None  # the same in passes of the segmenter through the training data; None = as `steps` says
+    batch_size: int = 8  # frames per update, over all processes and parts
+    accumulate: int = 1  # parts that a process works through one after the other for one update, to save memory
     size: tuple[int, int] = (128, 256)  # (height, width) that frames are resized to [pixels]
-    learning_rate: float = 5e-4  # of Adam at the first step; falls linearly to zero at the last
+    crop: tuple[int, int] | None = None  # (height, width) of the random part that is learnt from [pixels]; None = all of it
+    optimiser: OptimiserName = "adam"  # adam, or sgd with momentum
+    learning_rate: float = 5e-4  # at the first step
+    schedule: RateSchedule = "linear"  # how it falls: linear or poly (both to zero), or constant
+    poly_power: float = 0.9  # of the schedule poly: (1 - progress) ** power
     critic_learning_rate: float | None = None  # the same for the critic; None = learning_rate
     weight_decay: float = 2e-4  # L2, of segmenter and critic
     beta1: float = 0.9  # Adam's memory of the gradient
     beta2: float = 0.99  # Adam's memory of its square
+    momentum: float = 0.9  # of sgd
+    batch_norm: BatchNormMode = "local"  # statistics of each process's part (local), of the batch (sync), or stored (frozen)
+    ema: float | None = None  # decay per update of the averaged weights that are scored and kept; None = no averaging
     augmentation: Augmentation = field(default_factory=Augmentation)
+    selection: float = 0.0  # share of the training frames held out to choose the best checkpoint by; 0 = keep the last
+    select_every: int = 500  # iterations between two scorings on those frames
+    patience: int | None = None  # scorings without a better one before training stops early; None = never
+    skip_bad: bool = False  # go on without the samples that cannot be read
     seed: int = 0  # of weights, dropout, order and augmentation
     device: str = "auto"  # auto, cpu or cuda
     precision: Precision = "32-true"  # of Lightning Fabric: 32-true, bf16-mixed, 16-mixed
     threads: int | None = None  # of torch on a CPU; None = torch's choice
+    workers: int = 2  # threads that read and vary frames; they change the speed, never the result
     checkpoint_every: int = 200  # iterations between resumable checkpoints
-    tensorboard: bool = True  # write loss curves beside the run
+    tensorboard: bool = True  # write loss curves and pictures beside the run
 
     def __post_init__(self) -> None:
         """Check what can be checked without touching the disk; raises `BadInput` naming the field."""
-        for name in ("steps", "batch_size", "checkpoint_every"):
+        for name in ("steps", "batch_size", "accumulate", "select_every", "workers", "checkpoint_every"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("learning_rate", "critic_learning_rate"):
+        for name in ("threads", "patience"):
+            value = getattr(self, name)
+            _require(self, name, value is None or value >= 1, "at least 1")
+        for name in ("learning_rate", "critic_learning_rate", "epochs", "poly_power"):
             value = getattr(self, name)
             _require(self, name, value is None or (math.isfinite(value) and value > 0), "a finite number above 0")
         _require(self, "weight_decay", math.isfinite(self.weight_decay) and self.weight_decay >= 0, "a number of at least 0")
-        _require(self, "beta1", 0 <= self.beta1 < 1, "between 0 and 1")
-        _require(self, "beta2", 0 <= self.beta2 < 1, "between 0 and 1")
+        for name in ("beta1", "beta2", "momentum"):
+            _require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
+        _require(self, "ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1")
+        _require(self, "selection", 0 <= self.selection <= MAX_SELECTION, f"from 0 to {MAX_SELECTION}")
+        _require(self, "patience", self.patience is None or self.selection > 0, "used with a selection above 0 to judge by")
         _require(self, "seed", self.seed >= 0, "at least 0")
-        _require(self, "threads", self.threads is None or self.threads >= 1, "at least 1")
         _require(self, "device", self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda")
-        known = ("32-true", "bf16-mixed", "16-mixed")
-        _require(self, "precision", self.precision in known, ", ".join(known))
+        for name, kind in (
+            ("precision", Precision),
+            ("optimiser", OptimiserName),
+            ("schedule", RateSchedule),
+            ("batch_norm", BatchNormMode),
+        ):
+            _require(self, name, getattr(self, name) in get_args(kind), ", ".join(get_args(kind)))
         _require(self, "model", self.model in MODELS, f"one of {', '.join(MODELS)}")
         multiple = MODELS[self.model].size_multiple
-        fits = len(self.size) == 2 and all(side >= multiple and side % multiple == 0 for side in self.size)
-        _require(self, "size", fits, f"(height, width), both multiples of {multiple} for {self.model}")
+        for name in ("size", "crop"):
+            sides = getattr(self, name)
+            fits = sides is None or (len(sides) == 2 and all(side >= multiple and side % multiple == 0 for side in sides))
+            _require(self, name, fits, f"(height, width), both multiples of {multiple} for {self.model}")
         check_spec(self.objective)
+
+    def updates(self, samples: int) -> int:
+        """Return how many updates of the segmenter to make with this many training samples."""
+        return self.steps if self.epochs is None else math.ceil(self.epochs * samples / self.batch_size)
 
     def save(self, path: Path) -> None:
         """Write the configuration as YAML, atomically."""
@@ -88,8 +124,9 @@ def load_config(path: Path) -> TrainConfig:
     if unknown:
         raise BadInput(f"{path}: unknown field {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     try:
-        if "size" in values:
-            values["size"] = tuple(values["size"])
+        for name in ("size", "crop"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
         if "augmentation" in values:
             values["augmentation"] = Augmentation(**values["augmentation"])
         return TrainConfig(**values)

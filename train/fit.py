@@ -18,16 +18,18 @@ from torch import Tensor
 
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
-from roadworthy.runtime.taxonomy import Taxonomy
+from roadworthy.runtime.taxonomy import TAXONOMIES, Taxonomy
 from roadworthy.train.checkpoint import MODEL_FILE, load_run, save_model
 from roadworthy.train.config import CONFIG_FILE, TrainConfig, differences, load_config
 from roadworthy.train.data import list_dataset
 from roadworthy.train.data.frames import Frames, read_checked
 from roadworthy.train.distributed import make_fabric
-from roadworthy.train.ground import GroundMatrix, importance, load_ground, severity
+from roadworthy.train.ground import GroundMatrix, importance, open_ground
 from roadworthy.train.loop import Material, Progress, Trainer
 from roadworthy.train.models import build_model
+from roadworthy.train.models.backbones import load_backbone
 from roadworthy.train.objectives import Setting, build_objective
+from roadworthy.train.objectives.spec import parse_spec
 from roadworthy.train.selection import Selected, split_selection
 from roadworthy.train.validation import ValidationScores
 
@@ -76,15 +78,6 @@ def fit(config: TrainConfig, output: Path, *, progress: Progress | None = None, 
         return _finish(trainer, report)
 
 
-def ground_matrix(name: str, taxonomy: Taxonomy) -> GroundMatrix:
-    """Return the ground matrix called `name`: "severity", "importance", or the path of a ground.yaml."""
-    if name == "severity":
-        return severity(taxonomy)
-    if name == "importance":
-        return importance(taxonomy)
-    return load_ground(Path(name), taxonomy)
-
-
 def _read(config: TrainConfig, report: Progress) -> Material:
     """Read and check all frames. Raises one `BadInput` naming every sample that cannot be used."""
     listed = list_dataset(config.data, "train")
@@ -100,13 +93,15 @@ def _read(config: TrainConfig, report: Progress) -> Material:
 def _set_up(config: TrainConfig, output: Path, fabric: Fabric, material: Material) -> Trainer:
     """Build the networks and the objective, and lay out the run folder."""
     taxonomy = material.taxonomy
-    ground = ground_matrix(config.ground, taxonomy)
+    ground = _ground(config, taxonomy)
     initial = None if config.init is None else _initial_weights(Path(config.init), config, taxonomy)
     torch.manual_seed(config.seed)
     steps = config.updates(len(material.training))
     setting = Setting(config.model, taxonomy, material.training.class_pixels, ground, steps)
     model = build_model(config.model, len(taxonomy))
     objective = build_objective(config.objective, setting)
+    if config.backbone_weights is not None:
+        load_backbone(model, config.backbone_weights)
     if initial is not None:
         model.load_state_dict(initial)
     if fabric.is_global_zero:
@@ -195,6 +190,14 @@ def load_result(run: Path) -> FitResult:
         return FitResult(run=run, validation=scores, **rest, skipped=facts.get("skipped", 0), selected=selected)
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: not the metrics of a finished run ({error!r})") from error
+
+
+def _ground(config: TrainConfig, taxonomy: Taxonomy) -> GroundMatrix:
+    """Return the ground matrix; classes of a user's own have no severity, which matters to the Wasserstein objective alone."""
+    wanted = any(term.name == "wasserstein" for term in parse_spec(config.objective))
+    if wanted or config.ground != "severity" or taxonomy.name in TAXONOMIES:
+        return open_ground(config.ground, taxonomy)
+    return importance(taxonomy)
 
 
 def _initial_weights(run: Path, config: TrainConfig, taxonomy: Taxonomy) -> dict[str, Tensor]:

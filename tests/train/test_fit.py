@@ -16,6 +16,7 @@ from roadworthy.train.checkpoint import load_run
 from roadworthy.train.config import TrainConfig, load_config
 from roadworthy.train.fit import FitResult, fit
 from roadworthy.train.ground import severity
+from roadworthy.train.loop import Trainer
 from roadworthy.train.models import build_model
 from roadworthy.train.objectives import OBJECTIVES, Schedule
 
@@ -76,17 +77,15 @@ def test_a_killed_training_resumes_to_the_same_bits(
     config = tiny(tiny_camvid, model=model, objective=objective, steps=9, checkpoint_every=4)
     fit(config, tmp_path / "unbroken")
 
-    from roadworthy.train.fit import _Trainer
+    update = Trainer._update
 
-    update = _Trainer._update
-
-    def dying_update(self, *arguments) -> None:  # type: ignore[no-untyped-def]
+    def dying_update(self, *arguments) -> bool:  # type: ignore[no-untyped-def]
         if self.iteration == 6:
             raise Killed
-        update(self, *arguments)
+        return update(self, *arguments)
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(_Trainer, "_update", dying_update)
+        patched.setattr(Trainer, "_update", dying_update)
         fit(config, tmp_path / "broken")
     assert not (tmp_path / "broken" / "model.safetensors").exists()
     torch.manual_seed(999)  # another process would have another random state
