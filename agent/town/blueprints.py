@@ -128,9 +128,9 @@ def _car(mass: float, wheelbase: float, peak: float = 3.4, watts_per_kg: float =
     return Drive(mass, wheelbase, peak * mass, watts_per_kg * mass, drag=drag)
 
 
-_TRUCK = Drive(7200.0, 3.6, 2.2 * 7200.0, 130e3, 7.2, 60.0, 2.2, 0.5)
-_SMALL_TRUCK = Drive(4300.0, 2.8, 2.3 * 4300.0, 95e3, 7.6, 65.0, 1.6, 0.42)
-_BUS = Drive(6800.0, 5.1, 2.1 * 6800.0, 120e3, 7.2, 60.0, 2.4, 0.48)
+_TRUCK = Drive(7200.0, 3.6, 2.2 * 7200.0, 130e3, 7.2, 70.0, 2.2, 0.5)
+_SMALL_TRUCK = Drive(4300.0, 2.8, 2.3 * 4300.0, 95e3, 7.6, 70.0, 1.6, 0.42)
+_BUS = Drive(6800.0, 4.55, 2.1 * 6800.0, 120e3, 7.2, 70.0, 2.4, 0.48)  # the wheelbase of the real Fuso Rosa
 _MOTORCYCLE = Drive(275.0, 1.40, 4.2 * 275.0, 17e3, 8.0, 55.0, 0.32, 0.31, 2)
 _SCOOTER = Drive(200.0, 1.27, 2.6 * 200.0, 6e3, 7.0, 55.0, 0.35, 0.26, 2)
 _BICYCLE = Drive(92.0, 1.05, 1.8 * 92.0, 700.0, 6.0, 60.0, 0.26, 0.34, 2)
@@ -150,7 +150,7 @@ _VEHICLES = (
     _vehicle("vehicle.volkswagen.t2", "van", (4.48, 2.07, 2.04), _car(1480.0, 2.40, 2.6, 20.0, 0.9)),
     _vehicle("vehicle.carlamotors.firetruck", "truck", (8.47, 2.89, 3.83), _TRUCK, generation=2, special="emergency"),
     _vehicle("vehicle.carlamotors.carlacola", "truck", (5.20, 2.61, 2.47), _SMALL_TRUCK),
-    _vehicle("vehicle.mitsubishi.fusorosa", "bus", (10.27, 2.95, 3.60), _BUS, generation=2),
+    _vehicle("vehicle.mitsubishi.fusorosa", "bus", (10.27, 2.55, 3.60), _BUS, generation=2),
     _vehicle("vehicle.kawasaki.ninja", "motorcycle", (2.03, 0.80, 1.45), _MOTORCYCLE),
     _vehicle("vehicle.vespa.zx125", "motorcycle", (1.82, 0.80, 1.40), _SCOOTER),
     _vehicle("vehicle.bh.crossbike", "bicycle", (1.49, 0.86, 1.62), _BICYCLE, lights=False),

@@ -1,4 +1,4 @@
-"""The shipped towns as OpenDRIVE files: Grid01 and Grid02 to train in, Crooked01 held out.
+"""The shipped towns as OpenDRIVE files: Grid01 and Grid02 to train in, Crooked01 and Ring01 held out.
 
 `scripts/make_maps.py` writes them.
 """

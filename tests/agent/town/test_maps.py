@@ -10,14 +10,15 @@ import pytest
 
 from roadworthy.agent.town import maps, opendrive
 from roadworthy.scripts import make_maps
+from roadworthy.scripts.town_plans import PLANS
 
 
 def shipped() -> list[str]:
     return list(maps.names())
 
 
-def test_two_training_towns_and_a_held_out_one() -> None:
-    assert set(maps.names()) >= {"Grid01", "Grid02", "Crooked01"}
+def test_two_training_towns_and_two_held_out_ones() -> None:
+    assert set(maps.names()) >= {"Grid01", "Grid02", "Crooked01", "Ring01"}
     assert all(len(maps.load(name)) < 1_000_000 for name in maps.names())
 
 
@@ -30,6 +31,14 @@ def test_an_unknown_map_names_the_known_ones() -> None:
 def test_every_lane_leads_on_and_the_network_is_one_piece(name: str) -> None:
     town = carla.Map(name, maps.load(name))
     graph = nx.DiGraph(((a.road_id, a.lane_id), (b.road_id, b.lane_id)) for a, b in town.get_topology())
+    for waypoint in town.generate_waypoints(10.0):
+        change = waypoint.lane_change
+        for way, side in (
+            (carla.LaneChange.Left, waypoint.get_left_lane()),
+            (carla.LaneChange.Right, waypoint.get_right_lane()),
+        ):
+            if change & way and side is not None and side.lane_id * waypoint.lane_id > 0:
+                graph.add_edge((waypoint.road_id, waypoint.lane_id), (side.road_id, side.lane_id))
     assert nx.is_strongly_connected(graph), "some streets cannot be reached or left"
     for waypoint in town.generate_waypoints(4.0):
         ahead = waypoint.next(2.0)
@@ -38,7 +47,36 @@ def test_every_lane_leads_on_and_the_network_is_one_piece(name: str) -> None:
             step = place.transform.location.distance(waypoint.transform.location)
             assert 0.7 < step < 4.0, f"a gap of {step:.1f} m at {waypoint}"
             turn = (place.transform.rotation.yaw - waypoint.transform.rotation.yaw + 180) % 360 - 180
-            assert abs(turn) < 60, f"a kink of {turn:.0f} degrees at {waypoint}"
+            assert abs(turn) < 40, f"a bend of {turn:.0f} degrees within 2 m at {waypoint}"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_no_kink_at_any_joint(name: str) -> None:
+    town = carla.Map(name, maps.load(name))
+    for waypoint in town.generate_waypoints(1.0):
+        for place in waypoint.next(0.5):
+            turn = (place.transform.rotation.yaw - waypoint.transform.rotation.yaw + 180) % 360 - 180
+            assert abs(turn) < 12, f"a kink of {turn:.0f} degrees at {waypoint}"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_stop_and_yield_signs_stand_where_a_street_meets_another(name: str) -> None:
+    town = carla.Map(name, maps.load(name))
+    starts = [w for w in town.generate_waypoints(15.0) if not w.is_junction]
+    for kind in ("205", "206"):
+        ahead = {mark.id: mark for w in starts for mark in w.get_landmarks_of_type(16.0, kind, False)}
+        assert set(ahead) == {mark.id for mark in town.get_all_landmarks_of_type(kind)} != set()
+        for mark in ahead.values():
+            assert any(w.is_junction for w in mark.waypoint.next(4.0)), f"sign {mark.id} stands before no junction"
+            assert mark.waypoint.transform.location.distance(mark.transform.location) < 12.0
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_lines_are_white_and_yellow_solid_and_broken(name: str) -> None:
+    town = carla.Map(name, maps.load(name))
+    marks = {(m.type, m.color) for w in town.generate_waypoints(10.0) for m in (w.left_lane_marking, w.right_lane_marking)}
+    kind, colour = carla.LaneMarkingType, carla.LaneMarkingColor
+    assert {(kind.Solid, colour.White), (kind.Broken, colour.Yellow), (kind.SolidSolid, colour.Yellow)} <= marks
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -70,18 +108,20 @@ def test_each_light_has_its_own_turn_in_its_junction(name: str) -> None:
 
 
 def test_training_and_held_out_towns_differ_in_shape() -> None:
-    def headings(name: str) -> set[int]:
-        waypoints = carla.Map(name, maps.load(name)).generate_waypoints(10.0)
-        return {round(w.transform.rotation.yaw / 10) % 36 for w in waypoints if not w.is_junction}
+    def straight(name: str) -> float:
+        """Share of the streets that run along an axis."""
+        waypoints = [w for w in carla.Map(name, maps.load(name)).generate_waypoints(10.0) if not w.is_junction]
+        turned = [abs((w.transform.rotation.yaw + 45) % 90 - 45) for w in waypoints]
+        return sum(angle < 3 for angle in turned) / len(turned)
 
-    assert len(headings("Grid01")) <= 5
-    assert len(headings("Crooked01")) > 25
+    assert min(straight("Grid01"), straight("Grid02")) > 0.75
+    assert max(straight("Crooked01"), straight("Ring01")) < 0.25
 
 
 def test_maps_are_what_the_script_writes() -> None:
     if shutil.which("netconvert") is None and not (Path(make_maps.sys.executable).parent / "netconvert").exists():
         pytest.skip("needs SUMO's netconvert: pip install eclipse-sumo")
-    text = make_maps.make_map(make_maps.PLANS["Grid01"](), "Grid01")
+    text = make_maps.make_map(PLANS["Grid01"](), "Grid01")
     roads = opendrive.parse(text).lanes
     assert [lane.lane for lane in roads] == [lane.lane for lane in opendrive.parse(maps.load("Grid01")).lanes]
 
