@@ -53,6 +53,7 @@ class PyramidPooling(nn.Module):
         super().__init__()
         self.bins = tuple(bins)
         self.levels = nn.ModuleList(conv_norm_relu(channels, channels // len(bins), 1) for _ in bins)
+        initialise(self)
 
     def forward(self, maps: Tensor) -> Tensor:
         """`[B, C, h, w]` -> `[B, 2C, h, w]`."""
@@ -66,7 +67,9 @@ class PyramidPooling(nn.Module):
 
 def _features(in_channels: int, width: int) -> nn.Sequential:
     """Return what stands before a classifier."""
-    return nn.Sequential(conv_norm_relu(in_channels, width, 3), nn.Dropout2d(DROPOUT))
+    features = nn.Sequential(conv_norm_relu(in_channels, width, 3), nn.Dropout2d(DROPOUT))
+    initialise(features)
+    return features
 
 
 class PSPNet(Segmenter):
@@ -86,7 +89,6 @@ class PSPNet(Segmenter):
         self.classifier = nn.Conv2d(fourth // 4, classes, 1)
         auxiliary_head = nn.Sequential(_features(third, third // 4), nn.Conv2d(third // 4, classes, 1))
         self.auxiliary_head = auxiliary_head if auxiliary else None
-        initialise(self)
         self.encoder = ResNet(self.backbone, self.latent_stride, in_channels)
 
     def encode(self, frames: Tensor) -> Tensor:

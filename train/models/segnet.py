@@ -34,8 +34,8 @@ class SegNet(Segmenter):
             layers = [conv_norm_relu(before, after, 3) for before, after in zip(inputs, outputs, strict=True)]
             decoders.append(nn.Sequential(*layers))
         self.decoder = nn.ModuleList(decoders)  # deepest stage first
+        initialise(self.decoder)
         self.classifier = nn.Conv2d(STAGES[0][0], classes, 3, padding=1)
-        initialise(self)
         self.encoder = VGG16(norm=True, in_channels=in_channels)
 
     def _encode(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -64,16 +64,17 @@ class _Block(nn.Module):
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor, size: torch.Size | None = None) -> Tensor:
-        """Convolve, crop to `size` (height, width), normalise, activate."""
+        """Convolve, normalise, activate, crop to `size` (height, width)."""
         x = self.convolution(x)
-        if size is not None:
-            x = crop(x, *size)
+        if self.training and size is not None:
+            x = crop(x, *size)  # what is outside must not count in the statistics
         if self.norm is not None:
             if self.training:
                 refuse_single_values(x, "U-Net")
             x = self.norm(x)
         activated: Tensor = self.activation(x)
-        return activated
+        # In evaluation last: inference backends fuse convolution, norm and ReLU when nothing is between them.
+        return activated if size is None else crop(activated, *size)
 
 
 def _initialise(module: nn.Module) -> None:
