@@ -128,6 +128,33 @@ def force(context: Context, actor: Actor, force: Wire) -> None:
     bodies.push[actor.slot, :3] += np.clip(vector(force, "force"), -limit, limit)
 
 
+def impulse_at(context: Context, actor: Actor, impulse_: Wire, place: Wire) -> None:
+    """Impulse [N s] at a place in the world: off the centre it also turns the actor."""
+    impulse(context, actor, impulse_)
+    angular_impulse(context, actor, [0.0, 0.0, _moment(context, actor, impulse_, place)])
+
+
+def force_at(context: Context, actor: Actor, force_: Wire, place: Wire) -> None:
+    """Force [N] at a place in the world during the next tick: off the centre it also turns the actor."""
+    force(context, actor, force_)
+    torque(context, actor, [0.0, 0.0, _moment(context, actor, force_, place)])
+
+
+def _moment(context: Context, actor: Actor, push: Wire, place: Wire) -> float:
+    """Moment about the vertical axis of a push at a place."""
+    x, y, _ = vector(place, "location")
+    fx, fy, _ = vector(push, "force")
+    pose = context.world.roster.bodies.pose[actor.slot]
+    return float((x - pose[0]) * fy - (y - pose[1]) * fx)
+
+
+def ignore_vehicles(_context: Context, actor: Actor, ids: Wire) -> None:
+    """Vehicles that a camera or lidar shall not see."""
+    if actor.sensor is None:
+        raise CallRefused(f"actor {actor.id} ({actor.type_id}) is not a sensor")
+    actor.sensor.ignored = frozenset(integer(id_, "vehicle id") for id_ in array(ids, "vehicle ids"))
+
+
 def angular_impulse(context: Context, actor: Actor, impulse: Wire) -> None:
     """Angular impulse [N m s] about the vertical axis."""
     turn = vector(impulse, "angular impulse")[2]

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from roadworthy.agent.town import actions
 from roadworthy.agent.town.calls import Context, returns_value
 from roadworthy.agent.town.calls_actors import checked_description, end_actor
 from roadworthy.agent.town.errors import CallRefused
-from roadworthy.agent.town.protocol import Command, Wire, array, failed, integer, ok, transform
+from roadworthy.agent.town.protocol import Command, Wire, array, failed, flag, integer, ok, transform
 
 MAX_COMMANDS = 20_000
 MAX_DEPTH = 4  # of commands that follow a spawn, and theirs
 
-Tick = Callable[[], None]
-
 
 @returns_value
 def apply_batch(context: Context, commands: Wire, do_tick: Wire = False) -> Wire:
-    """Apply commands in order; answers one result per command (the actor's id, or why not)."""
+    """Apply commands in order; answers one result per command (the actor's id, or why not). The server does the tick."""
     if len(array(commands, "commands")) > MAX_COMMANDS:
         raise CallRefused(f"batch of {len(commands)} commands: expected at most {MAX_COMMANDS}")
-    results = [_answer(context, command, 0, MAX_DEPTH) for command in commands]
-    if do_tick is True:
-        context.world.tick()
-    return results
+    flag(do_tick, "do_tick")
+    return [_answer(context, command, 0, MAX_DEPTH) for command in commands]
 
 
 def _answer(context: Context, command: Wire, spawned: int, depth: int) -> Wire:

@@ -91,7 +91,9 @@ _ACTIONS: dict[str, actions.Action] = {
     "enable_actor_constant_velocity": actions.constant_velocity,
     "disable_actor_constant_velocity": actions.release_velocity,
     "add_actor_impulse": actions.impulse,
+    "add_actor_impulse_at_location": actions.impulse_at,
     "add_actor_force": actions.force,
+    "add_actor_force_at_location": actions.force_at,
     "add_actor_angular_impulse": actions.angular_impulse,
     "add_actor_torque": actions.torque,
     "set_actor_simulate_physics": actions.simulate_physics,
@@ -107,6 +109,8 @@ _ACTIONS: dict[str, actions.Action] = {
     "set_vehicle_light_state": actions.light_state,
     "set_traffic_light_state": actions.traffic_light_state,
     "show_vehicle_debug_telemetry": actions.acknowledge,
+    "restore_physx_physics": actions.acknowledge,  # it is never left
+    "set_ignored_vehicles": actions.ignore_vehicles,
     "set_wheel_steer_direction": actions.acknowledge,
     "open_vehicle_door": actions.acknowledge,
     "close_vehicle_door": actions.acknowledge,
@@ -158,6 +162,20 @@ def get_wheel_steer_angle(context: Context, id_: Wire, *_wheel: Wire) -> Wire:
 
 
 @returns_value
+def get_wheel_pitch_angle(context: Context, id_: Wire, *_wheel: Wire) -> Wire:
+    """Wheels do not turn about their axles in the town: 0."""
+    context.world.roster.living(id_)
+    return 0.0
+
+
+@returns_value
+def get_ignored_vehicles(context: Context, id_: Wire) -> Wire:
+    """Ids of the vehicles that a sensor does not see."""
+    sensor = context.world.roster.living(id_).sensor
+    return sorted(sensor.ignored) if sensor else []
+
+
+@returns_value
 def get_ackermann_controller_settings(_context: Context, _id: Wire) -> Wire:
     """The Ackermann controller's gains: speed P, I, D and acceleration P, I, D."""
     return [ackermann.SPEED_GAIN, 0.0, 0.0, 0.0, 0.0, 0.0]
@@ -186,6 +204,6 @@ def _no_bones(name: str) -> None:
 for _name in (
     "get_bones_transform", "get_actor_bone_names", "get_actor_bone_relative_transforms",
     "get_actor_bone_world_transforms", "get_actor_component_names", "get_actor_socket_names",
-    "get_actor_socket_relative_transforms", "get_actor_socket_world_transforms",
+    "get_actor_socket_relative_transforms", "get_actor_socket_world_transforms", "get_vehicle_bone_world_transforms",
 ):  # fmt: skip
     _no_bones(_name)

@@ -142,12 +142,6 @@ def get_imui_gravity(_context: Context) -> Wire:
     return 9.81
 
 
-@returns_nothing
-def set_imui_gravity(_context: Context, *_: Wire) -> None:
-    """Refused: the town has one gravity."""
-    raise CallRefused("gravity cannot be changed in the town")
-
-
 @returns_value
 def get_spectator(context: Context) -> Wire:
     """The spectator actor."""
@@ -197,12 +191,6 @@ def get_all_level_BBs(context: Context, label: Wire = ANY_TAG) -> Wire:  # noqa:
 
 
 @returns_nothing
-def enable_environment_objects(_context: Context, *_: Wire) -> None:
-    """Refused: the scenery is fixed."""
-    raise CallRefused("environment objects cannot be switched off in the town: its scenery is fixed")
-
-
-@returns_nothing
 def load_map_layer(_context: Context, *_: Wire) -> None:
     """Accepted: the town's maps have one layer, always loaded."""
 
@@ -223,6 +211,21 @@ def draw_debug_shape(_context: Context, *_: Wire) -> None:
     """Accepted and not drawn: cameras must not see debug shapes."""
 
 
+@returns_nothing
+def clear_debug_shape(_context: Context, *_: Wire) -> None:
+    """Accepted: none are drawn."""
+
+
+@returns_nothing
+def clear_debug_string(_context: Context, *_: Wire) -> None:
+    """Accepted: none are drawn."""
+
+
+@returns_nothing
+def set_annotations_traverse_translucency(_context: Context, *_: Wire) -> None:
+    """Accepted: nothing in the town is translucent, so cameras and tags agree either way."""
+
+
 @returns_value
 def project_point(context: Context, location: Wire, direction: Wire, distance: Wire) -> Wire:
     """The first thing on a ray: [hit, [location, tag]]."""
@@ -239,65 +242,6 @@ def project_point(context: Context, location: Wire, direction: Wire, distance: W
 def cast_ray(context: Context, start: Wire, end: Wire) -> Wire:
     """Everything between two places: [[location, tag]...], nearest first."""
     return [[list(place), tag] for place, tag in context.world.cast_ray(vector(start, "start"), vector(end, "end"))]
-
-
-@returns_value
-def start_recorder(_context: Context, *_: Wire) -> Wire:
-    """Answered so that programs which record go on; nothing is written."""
-    return "the town does not record; the call was ignored"
-
-
-@returns_nothing
-def stop_recorder(_context: Context) -> None:
-    """Accepted: nothing is being recorded."""
-
-
-def _no_recording() -> CallRefused:
-    return CallRefused("the town has no recorder: there is nothing to show or replay")
-
-
-@returns_value
-def show_recorder_file_info(_context: Context, *_: Wire) -> Wire:
-    """Refused."""
-    raise _no_recording()
-
-
-@returns_value
-def show_recorder_collisions(_context: Context, *_: Wire) -> Wire:
-    """Refused."""
-    raise _no_recording()
-
-
-@returns_value
-def show_recorder_actors_blocked(_context: Context, *_: Wire) -> Wire:
-    """Refused."""
-    raise _no_recording()
-
-
-@returns_value
-def replay_file(_context: Context, *_: Wire) -> Wire:
-    """Refused."""
-    raise _no_recording()
-
-
-@returns_nothing
-def stop_replayer(_context: Context, *_: Wire) -> None:
-    """Accepted: nothing is being replayed."""
-
-
-@returns_nothing
-def set_replayer_time_factor(_context: Context, *_: Wire) -> None:
-    """Accepted: nothing is being replayed."""
-
-
-@returns_nothing
-def set_replayer_ignore_hero(_context: Context, *_: Wire) -> None:
-    """Accepted: nothing is being replayed."""
-
-
-@returns_nothing
-def set_replayer_ignore_spectator(_context: Context, *_: Wire) -> None:
-    """Accepted: nothing is being replayed."""
 
 
 @returns_value

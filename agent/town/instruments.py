@@ -89,6 +89,7 @@ class Sensor:
     instrument: Camera | Lidar | Radar | Probe | None = None
     noise: dict[str, float] = field(default_factory=dict)
     dice: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    ignored: frozenset[int] = frozenset()  # ids of vehicles that it does not see
     turned_deg: float = 0.0  # how far a lidar has turned within its horizontal field of view
 
 

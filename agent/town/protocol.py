@@ -154,6 +154,12 @@ def void_failed(message: str) -> Wire:
     return [[True, [message]]]
 
 
+def refusal(result: Wire) -> str | None:
+    """The message of a wrapped failure (of either kind), None for a success."""
+    failure = result[0][0] is True or (result[0][0] == 0 and result[0][0] is not False)
+    return str(result[0][1][0]) if failure else None
+
+
 def response(message_id: int, error: str | None, result: Wire) -> bytes:
     """One msgpack-rpc answer; a non-empty `error` is for calls that the server does not have."""
     return pack([1, message_id, error, result])

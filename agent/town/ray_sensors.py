@@ -32,9 +32,9 @@ class Surroundings:
     ids: npt.NDArray[np.int64]  # [n] of the actors
     velocities: Floats  # [n, 3] m/s
 
-    def without(self, actor_id: int) -> Surroundings:
-        """The same without one actor."""
-        kept = np.flatnonzero(self.ids != actor_id).tolist()
+    def without(self, actor_ids: frozenset[int]) -> Surroundings:
+        """The same without some actors."""
+        kept = np.flatnonzero(~np.isin(self.ids, list(actor_ids))).tolist()
         return Surroundings(self.tracer, [self.actors[k] for k in kept], self.ids[kept], self.velocities[kept])
 
 

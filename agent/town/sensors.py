@@ -144,10 +144,13 @@ class _Tick:
         world = self._world
         before = time.thread_time()
         pose = world.roster.bodies.pose[actor.slot]
-        # Cameras at one place on different carriers may differ in what they must not see.
-        key = (*pose, float(camera.width), float(camera.height), camera.fov, float(actor.parent))
+        assert actor.sensor is not None
+        # Cameras at one place may differ in what they must not see: the carrier, and whom they were told to ignore.
+        ignored = actor.sensor.ignored
+        key = (*pose, float(camera.width), float(camera.height), camera.fov, float(actor.parent), *map(float, sorted(ignored)))
         if key not in self._frames:
-            self._frames[key] = pictures.take(world, actor, camera, self._scene())
+            seen = [other for other in self._scene() if other.instance_id not in ignored] if ignored else self._scene()
+            self._frames[key] = pictures.take(world, actor, camera, seen)
             world.timings.frames += 1
         if (key, kind) not in self._pixels:
             self._pixels[key, kind] = pictures.pixels(kind, self._frames[key])
@@ -164,7 +167,8 @@ class _Tick:
             slots = world.roster.moving_slots()
             self._surroundings = Surroundings(world.map.tracer, scene, ids, world.roster.bodies.velocity[slots])
         hidden = pictures.carrier_around(world, actor)
-        around = self._surroundings if hidden is None else self._surroundings.without(hidden)
+        ignored = sensor.ignored if hidden is None else sensor.ignored | {hidden}
+        around = self._surroundings.without(ignored) if ignored else self._surroundings
         pose = world.roster.bodies.pose[actor.slot]
         elapsed = max(world.settings.step_s, sensor.period_s)
         if isinstance(sensor.instrument, Radar):
