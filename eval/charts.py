@@ -231,13 +231,18 @@ class MapEvent:
     x_m: float
     y_m: float
     title: str
+    link: str = ""  # id within the page of what was seen there
 
 
 def town_map(
-    roads: Sequence[Sequence[Point]], routes: Sequence[Sequence[Point]], events: Sequence[MapEvent], label: str
+    roads: Sequence[Sequence[Point]],
+    routes: Sequence[Sequence[Point]],
+    tracks: Sequence[Sequence[Point]],
+    events: Sequence[MapEvent],
+    label: str,
 ) -> Markup:
-    """Draw a town from above (x forward = up, y right = right), the routes driven and where infractions happened."""
-    points = [point for line in (*roads, *routes) for point in line] + [(event.x_m, event.y_m) for event in events]
+    """Draw a town from above (x forward = up, y right = right): routes as planned and as driven, and the infractions."""
+    points = [point for line in (*roads, *routes, *tracks) for point in line] + [(event.x_m, event.y_m) for event in events]
     if not points:
         return Markup('<p class="note">no map</p>')
     xs, ys = [p[0] for p in points], [p[1] for p in points]
@@ -254,6 +259,9 @@ def town_map(
 
     body = Markup("").join(path(line, "road") for line in roads)
     body += Markup("").join(path(line, "route") for line in routes)
-    body += Markup("").join(kind_symbol(e.kind, *place((e.x_m, e.y_m)), e.title, 0.75) for e in events)
+    body += Markup("").join(path(line, "track") for line in tracks)
+    for event in events:
+        symbol = kind_symbol(event.kind, *place((event.x_m, event.y_m)), event.title, 0.75)
+        body += Markup('<a href="#{}" aria-label="{}">{}</a>').format(event.link, event.title, symbol) if event.link else symbol
     height = 2 * margin + (max(xs) - min(xs)) * scale
     return svg(2 * margin + (max(ys) - min(ys)) * scale, height, label, body, "chart map")

@@ -14,8 +14,8 @@ from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.plan import make_jobs
 from roadworthy.eval.report import write_report
 from roadworthy.eval.results import collect
-from roadworthy.eval.runner import Progress, ProgressCallback, run_jobs, study_lock
-from roadworthy.eval.study import PRESETS, StudyConfig, check_study, save_study
+from roadworthy.eval.runner import Progress, ProgressCallback, read_marker, run_jobs, study_lock
+from roadworthy.eval.study import PRESETS, StudyConfig, check_study, load_study, save_study
 from roadworthy.export.revision import roadworthy_version
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.machine import usable_cores
@@ -57,6 +57,28 @@ def compare(
         if progress is not None:
             progress(Progress("writing the report", 1.0, time.monotonic() - started, 3.0, len(jobs), len(jobs)))
         collect(folder, study, markers, command or repeat_command(study, folder))
+        return write_report(folder)
+
+
+def rebuild(output: Path) -> Path:
+    """Write `results.json` and the report of a finished study again, from its files alone; returns the report's path.
+
+    Raises `BadInput` when the folder holds no study, or one that is not finished.
+    """
+    folder = StudyFolder(output)
+    if not folder.study.is_file():
+        raise BadInput(f"{output}: holds no study; expected the folder that roadworthy compare wrote, with {folder.study.name}")
+    study = load_study(folder.study)
+    jobs = make_jobs(study, folder)
+    markers = {job.name: marker for job in jobs if (marker := read_marker(folder.stage(job.name))) is not None}
+    missing = [job.name for job in jobs if job.name not in markers]
+    if missing:
+        raise BadInput(
+            f"{output}: {len(missing)} of {len(jobs)} jobs are not done ({', '.join(missing[:4])}"
+            f"{', …' if len(missing) > 4 else ''}); go on with: {repeat_command(study, folder)}"
+        )
+    with study_lock(output):
+        collect(folder, study, markers, repeat_command(study, folder))
         return write_report(folder)
 
 

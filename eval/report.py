@@ -21,6 +21,7 @@ from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.pictures import Example, load_examples
 from roadworthy.eval.plots import Trade, reliability_chart, trade_off
 from roadworthy.eval.results import load_results
+from roadworthy.eval.sightings import SHOWN_EVENTS, Sighting, load_sightings
 from roadworthy.eval.statistics import poisson_interval
 from roadworthy.eval.tables import (
     KIND_WORDS,
@@ -56,12 +57,14 @@ PANELS: Mapping[str, tuple[str, str, bool | None]] = {
 def write_report(folder: StudyFolder) -> Path:
     """Write `report.html` of a finished study and return its path. Raises `BadInput` when the study has no results yet."""
     results = load_results(folder)
-    page = render(results, load_examples(folder, results))
+    page = render(results, load_examples(folder, results), load_sightings(folder, results))
     write_text(folder.report, page)
     return folder.report
 
 
-def render(results: Mapping[str, Any], examples: Sequence[Example]) -> str:
+def render(
+    results: Mapping[str, Any], examples: Sequence[Example], sightings: Mapping[tuple[str, int], Sighting] | None = None
+) -> str:
     """Return the page for `results` (as `results.collect` makes them)."""
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -105,7 +108,9 @@ def render(results: Mapping[str, Any], examples: Sequence[Example]) -> str:
             for title, key in (("IoU per class", "iou"), ("BF-score per class", "bf"))
         ],
         matrices=_matrices(results),
-        maps=_maps(results),
+        maps=_maps(results, sightings or {}),
+        seen=_seen(results, sightings or {}),
+        most_seen=SHOWN_EVENTS,
         examples=examples,
         legend=_legend(results),
         machine=_machine(results["machine"]),
@@ -141,9 +146,13 @@ def _latency_chart(segmenters: Sequence[Mapping[str, Any]]) -> Any:
 def _trades(segmenters: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
     """Draw what accuracy and safe driving cost in latency; the front joins the models that no other one beats."""
     accuracy, driving = [], []
+    graphs = [(s["latency"]["architecture"], tuple(s["latency"]["size"]), s["latency"]["backend"]) for s in segmenters]
     for index, segmenter in enumerate(segmenters):
-        latency, miou, drive = segmenter["latency"], segmenter["metrics"]["miou"], segmenter["drive"]["all"]
-        cost, ends = latency["p50_ms"], tuple(latency["p50_interval_ms"])
+        miou, drive = segmenter["metrics"]["miou"], segmenter["drive"]["all"]
+        # An objective does not change the graph: models that share one share its cost, or noise would decide the front.
+        same = [s["latency"] for s, graph in zip(segmenters, graphs, strict=True) if graph == graphs[index]]
+        cost = float(np.median([one["p50_ms"] for one in same]))
+        ends = (min(one["p50_interval_ms"][0] for one in same), max(one["p50_interval_ms"][1] for one in same))
         if miou["value"] is not None:
             interval = None if miou["low"] is None else (miou["low"], miou["high"])
             accuracy.append(Trade(segmenter["label"], index, cost, miou["value"], ends, interval))
@@ -212,13 +221,14 @@ def _matrices(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _maps(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Draw each town once per segmenter, with the places of its infractions."""
+def _maps(results: Mapping[str, Any], sightings: Mapping[tuple[str, int], Sighting]) -> list[dict[str, Any]]:
+    """Draw each town once per segmenter, with the ways driven and the places of infractions."""
     found = []
     for town, facts in results["towns"].items():
         for segmenter in results["segmenters"]:
             drives = [e for e in results["episodes"] if e["town"] == town and e["segmenter"] == segmenter["name"]]
-            events = [event for drive in drives for event in _events(drive)]
+            events = [event for drive in drives for event in _events(drive, sightings)]
+            tracks = [[(x, y) for x, y in drive["trajectory"]] for drive in drives]
             routes = [[(x, y) for x, y in route] for route in facts["routes"]]
             label = f"{town} with the infractions of {segmenter['label']}"
             found.append({
@@ -227,20 +237,39 @@ def _maps(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "label": segmenter["label"],
                 "drives": len(drives),
                 "infractions": len(events),
-                "chart": charts.town_map([[(x, y) for x, y in line] for line in facts["roads"]], routes, events, label),
+                "chart": charts.town_map([[(x, y) for x, y in line] for line in facts["roads"]], routes, tracks, events, label),
             })  # fmt: skip
     return found
 
 
-def _events(drive: Mapping[str, Any]) -> list[charts.MapEvent]:
+def _events(drive: Mapping[str, Any], sightings: Mapping[tuple[str, int], Sighting]) -> list[charts.MapEvent]:
     """List the infractions of one drive that have a place."""
     found = []
-    for item in drive["infractions"]:
+    for index, item in enumerate(drive["infractions"]):
         if item["x_m"] is not None and item["y_m"] is not None:
-            what = " ".join(filter(None, (KIND_WORDS[item["kind"]], item["other"])))
-            title = f"{what} at {item['time_s']:.1f} s, route {drive['route']}, {drive['weather']}"
-            found.append(charts.MapEvent(item["kind"], item["x_m"], item["y_m"], title))
+            seen = sightings.get((drive["id"], index))
+            link = seen.anchor if seen else ""
+            found.append(charts.MapEvent(item["kind"], item["x_m"], item["y_m"], _what_happened(drive, item), link))
     return found
+
+
+def _what_happened(drive: Mapping[str, Any], item: Mapping[str, Any]) -> str:
+    what = " ".join(filter(None, (KIND_WORDS[item["kind"]], item["other"])))
+    return f"{what} at {item['time_s']:.1f} s, route {drive['route']}, {drive['weather']}"
+
+
+def _seen(results: Mapping[str, Any], sightings: Mapping[tuple[str, int], Sighting]) -> list[tuple[str, str, Sighting]]:
+    """List (segmenter's label, what happened, what was seen) of every infraction that has frames."""
+    labels = {segmenter["name"]: segmenter["label"] for segmenter in results["segmenters"]}
+    drives = {drive["id"]: drive for drive in results["episodes"]}
+    return [
+        (
+            f"{labels[drives[name]['segmenter']]} in {drives[name]['town']}",
+            _what_happened(drives[name], drives[name]["infractions"][index]),
+            seen,
+        )
+        for (name, index), seen in sightings.items()
+    ]
 
 
 def _legend(results: Mapping[str, Any]) -> list[tuple[str, str]]:

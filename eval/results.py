@@ -187,6 +187,7 @@ def _town(folder: StudyFolder, study: StudyConfig, town: str) -> dict[str, Any]:
 def _episode(episode: Episode) -> dict[str, Any]:
     """Keep of an episode what the page draws."""
     return {
+        "id": episode.id,
         "segmenter": episode.segmenter,
         "policy_seed": episode.policy_seed,
         "town": episode.town,
@@ -200,6 +201,7 @@ def _episode(episode: Episode) -> dict[str, Any]:
         "distance_m": episode.distance_m,
         "duration_s": episode.duration_s,
         "mean_speed_mps": episode.mean_speed_mps,
+        "trajectory": [list(place) for place in episode.trajectory],
         "infractions": [
             {"kind": item.kind, "x_m": _finite(item.location[0]), "y_m": _finite(item.location[1]), "time_s": item.time_s,
              "other": item.other}

@@ -193,13 +193,17 @@ def _reinforce(policy: Any, config: Config, folder: StudyFolder, progress: Progr
 
 
 def drive(root: Path, config: Config, progress: Progress) -> Facts:
-    """Judge one driver on the routes of one town."""
+    """Judge one driver on the routes of one town, and keep what its segmenter saw around each infraction."""
     from roadworthy.agent.drive import Driver, evaluate_policy
+    from roadworthy.eval.sightings import predict_sights
 
     folder, name, seed = StudyFolder(root), config["name"], config["policy_seed"]
     driver = Driver(name, folder.encoder(name), folder.driver(name, seed), seed)
-    episodes = evaluate_policy(driver, suite(config), folder.episodes(name, seed, config["town"]), progress)
-    return {"episodes": len(episodes), "goals": sum(episode.ended == "goal" for episode in episodes)}
+    file = folder.episodes(name, seed, config["town"])
+    episodes = evaluate_policy(driver, suite(config), file, lambda text, done: progress(text, 0.97 * done))
+    frames = predict_sights(file, folder.model(name), lambda text, done: progress(text, 0.97 + 0.03 * done))
+    goals = sum(episode.ended == "goal" for episode in episodes)
+    return {"episodes": len(episodes), "goals": goals, "frames_of_infractions": frames}
 
 
 def suite(config: Config) -> Any:

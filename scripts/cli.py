@@ -20,11 +20,13 @@ VERBS = {
     "record": ("roadworthy.scripts.record", "Record camera and semantic frames from a CARLA server."),
     "train": ("roadworthy.scripts.train", "Train a segmenter with an objective."),
     "export": ("roadworthy.scripts.export", "Turn a training run into a model file (ONNX), checked against torch."),
-    "predict": ("roadworthy.scripts.predict", "Write colour overlays of a model's labels for image files."),
+    "predict": ("roadworthy.scripts.predict", "Write what a model sees: overlays for images, videos, cameras, CARLA."),
     "evaluate": ("roadworthy.scripts.evaluate", "Score a model on labelled data: mIoU, BF-score, severity, confidence."),
     "bench": ("roadworthy.scripts.bench", "Measure a model's latency on this machine."),
+    "serve": ("roadworthy.scripts.serve", "Put a model behind Triton: HTTP, gRPC, metrics, dynamic batching."),
     "drive": ("roadworthy.scripts.drive", "Let a model's latents drive: demonstrate, learn, evaluate."),
     "compare": ("roadworthy.scripts.compare", "Do all of it for several objectives and write one report."),
+    "report": ("roadworthy.scripts.report", "Write a finished study's page and figures again, from its files alone."),
     "doctor": ("roadworthy.scripts.doctor", "Tell what this machine has and what each missing piece would give."),
 }
 

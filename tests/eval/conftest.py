@@ -130,6 +130,7 @@ def make_results(completion: float = 0.8, name: str = HOSTILE) -> dict[str, Any]
         },
         "episodes": [
             {
+                "id": e.id, "trajectory": [list(i.location) for i in e.infractions],
                 "segmenter": e.segmenter, "policy_seed": 0, "town": e.town, "held_out": e.held_out, "task": e.task,
                 "route": e.route, "weather": e.weather, "ended": e.ended, "completion": e.route_completion,
                 "distance_m": e.distance_m, "duration_s": e.duration_s, "mean_speed_mps": e.mean_speed_mps,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +15,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from roadworthy.agent.episodes import append_episode
+from roadworthy.agent.episodes import append_episode, read_episodes
+from roadworthy.agent.witness import Witness, sights, sights_folder
 from roadworthy.eval import stages
-from roadworthy.eval.compare import check_names, compare, repeat_command
+from roadworthy.eval.compare import check_names, compare, rebuild, repeat_command
 from roadworthy.eval.evaluate import evaluate
+from roadworthy.eval.figures import write_csv
 from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.image_scores import ImageScores, compare_scores
 from roadworthy.eval.plan import make_jobs
 from roadworthy.eval.report import write_report
-from roadworthy.eval.results import collect, entrants
+from roadworthy.eval.results import collect, entrants, load_results
 from roadworthy.eval.runner import fingerprints
 from roadworthy.eval.schedule import Job, order
-from roadworthy.eval.study import PRESETS, RecordingPlan, StudyConfig
+from roadworthy.eval.sightings import SHOWN_EVENTS, load_sightings, predict_sights
+from roadworthy.eval.study import PRESETS, RecordingPlan, StudyConfig, save_study
 from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.files import write_text
 from roadworthy.runtime.scores import confusion
 
 from .conftest import episodes
@@ -90,8 +96,69 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, StudyC
     rng = np.random.default_rng(0)
     for entrant in entrants(TINY):
         for episode in episodes(entrant.name, 1.2, rng):
-            append_episode(folder.episodes(entrant.name, 0, episode.town), episode)
+            file = folder.episodes(entrant.name, 0, episode.town)
+            append_episode(file, episode)
+            witness = Witness(sights_folder(file, episode.id))
+            for step in range(1, 31):
+                frame = rng.integers(0, 255, (64, 128, 3), np.uint8)
+                witness.see(step, frame, np.full((64, 128), 14, np.uint8), len(episode.infractions) if step >= 25 else 0)
     return folder, TINY, markers
+
+
+def test_what_was_seen_at_infractions_is_on_the_page(
+    study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]],
+) -> None:
+    folder, plan, markers = study
+    name = entrants(plan)[0].name
+    file = folder.episodes(name, 0, "Grid01")
+    frames = sum(1 for episode in read_episodes(file) for _ in sights(sights_folder(file, episode.id)))
+    assert frames > 0
+    assert predict_sights(file, folder.model(name)) == frames
+    assert predict_sights(file, folder.model(name)) == 0  # each frame once
+    results = collect(folder, plan, markers, "the command")
+    found = load_sightings(folder, results)
+    drives = {drive["id"]: drive for drive in results["episodes"]}
+    per_map = Counter((drives[name]["segmenter"], drives[name]["town"]) for name, _ in found)
+    assert per_map
+    assert max(per_map.values()) <= SHOWN_EVENTS
+    for (episode, index), seen in found.items():
+        assert 0 <= index < len(drives[episode]["infractions"])
+        assert [view.offset for view in seen.views] == ["1.0 s before", "at the infraction", "0.5 s after"]
+        predicted = drives[episode]["segmenter"] == name and drives[episode]["town"] == "Grid01"
+        assert all(view.rgb and view.truth and bool(view.prediction) == predicted for view in seen.views)
+    page = write_report(folder).read_text(encoding="utf-8")
+    for seen in found.values():
+        assert f'id="{seen.anchor}"' in page
+        assert f'href="#{seen.anchor}"' in page
+
+
+def test_a_finished_study_is_reported_from_its_files_alone(
+    study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]], tmp_path: Path
+) -> None:
+    folder, plan, _ = study
+    copy = StudyFolder(tmp_path / "copy")
+    with pytest.raises(BadInput, match="holds no study"):
+        rebuild(copy.root)
+    shutil.copytree(folder.root, copy.root)
+    save_study(plan, copy.study)
+    jobs = make_jobs(plan, copy)
+    for job in jobs[1:]:
+        write_text(copy.stage(job.name), json.dumps({"fingerprint": "x", "seconds": 2.0, "result": {}}))
+    with pytest.raises(BadInput, match=r"1 of \d+ jobs are not done \(record-train\); go on with: roadworthy compare"):
+        rebuild(copy.root)
+    write_text(copy.stage(jobs[0].name), json.dumps({"fingerprint": "x", "seconds": 2.0, "result": {"frames": 9}}))
+    page = rebuild(copy.root)
+    assert "cross-entropy" in page.read_text(encoding="utf-8")
+    results = load_results(copy)
+    tables = {path.stem: list(csv.DictReader(path.open())) for path in write_csv(results, tmp_path / "csv")}
+    assert [row["label"] for row in tables["segmenters"]] == ["cross-entropy", "wasserstein"]
+    assert float(tables["segmenters"][0]["miou"]) == pytest.approx(results["segmenters"][0]["metrics"]["miou"]["value"])
+    assert len(tables["classes"]) == 2 * len(results["classes"])
+    assert len(tables["episodes"]) == len(results["episodes"])
+    assert sum(int(row["off_line"]) for row in tables["episodes"]) == sum(
+        event["kind"] == "off_line" for drive in results["episodes"] for event in drive["infractions"]
+    )
+    assert {row["metric"] for row in tables["comparisons"]} == set(results["comparisons"])
 
 
 def test_figures_and_page_come_from_the_files(study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]]) -> None:
@@ -113,7 +180,7 @@ def test_figures_and_page_come_from_the_files(study: tuple[StudyFolder, StudyCon
     assert len(results["towns"]["Grid01"]["routes"]) == routes
     page = write_report(folder).read_text(encoding="utf-8")
     assert "roadworthy compare &#39;the command&#39;" in page
-    assert page.count("data:image/png;base64,") == stages.EXAMPLES * 3  # truth and two predictions
+    assert page.split('id="severity"')[0].count("data:image/png;base64,") == stages.EXAMPLES * 3  # truth and two predictions
 
 
 def test_an_evaluation_says_what_scores_of_each_image_add_up_to(

@@ -151,7 +151,7 @@ def test_drawings_are_well_formed_with_any_name() -> None:
         charts.interval_chart(dots, HOSTILE),
         charts.class_chart([HOSTILE, "road"], {HOSTILE: [0.5, None]}, {HOSTILE: [[0.4, 0.6], None]}, HOSTILE),
         charts.heat_map([[0.0, 1.0], [0.5, 0.0]], [HOSTILE, "road"], HOSTILE),
-        charts.town_map([[(0, 0), (1, 2)]], [], [charts.MapEvent("off_line", 1, 1, HOSTILE)], HOSTILE),
+        charts.town_map([[(0, 0), (1, 2)]], [], [[(0, 0), (1, 1)]], [charts.MapEvent("off_line", 1, 1, HOSTILE, "x")], HOSTILE),
     ]
     for drawing in drawings:
         root = ElementTree.fromstring(str(drawing))
