@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,23 +44,33 @@ def write_text(path: Path, text: str) -> None:
 def _open_image(path: Path) -> Image.Image:
     if not path.is_file():
         raise BadInput(f"{path}: no such image file")
+    return _decode(path, str(path), None)
+
+
+def _decode(source: Path | io.BytesIO, name: str, formats: Sequence[str] | None) -> Image.Image:
+    """Decode an image of one of `formats` (None: any), or raise `BadInput` that calls it `name`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
+            image = Image.open(source, formats=formats)
             if image.width * image.height > MAX_IMAGE_PIXELS:
                 raise BadInput(
-                    f"{path}: {image.width}x{image.height} pixels, expected at most {MAX_IMAGE_PIXELS}; scale it down first"
+                    f"{name}: {image.width}x{image.height} pixels, expected at most {MAX_IMAGE_PIXELS}; scale it down first"
                 )
             image.load()
             return image
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise BadInput(f"{path}: not a readable image ({error}); it may be truncated: copy or record it again") from error
+        raise BadInput(f"{name}: not a readable image ({error}); it may be truncated: copy or record it again") from error
 
 
 def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
     """Read an image file as `uint8 [H, W, 3]` RGB. Raises `BadInput` for a missing, corrupt or oversized file."""
     return np.asarray(_open_image(path).convert("RGB"), dtype=np.uint8)
+
+
+def decode_rgb(content: bytes, name: str) -> npt.NDArray[np.uint8]:
+    """Decode a stranger's JPEG or PNG as `uint8 [H, W, 3]` RGB. Raises `BadInput` that calls it `name`, as `read_rgb`."""
+    return np.asarray(_decode(io.BytesIO(content), name, ("JPEG", "PNG")).convert("RGB"), dtype=np.uint8)
 
 
 def read_ids(path: Path) -> npt.NDArray[np.uint8]:

@@ -55,14 +55,14 @@ class Segmenter:
             )
         self._position = position
         self._every = tuple(position[name] for name in self.outputs)
-        self._batch = backend.input_shape[0]  # None: any
+        self.batch = backend.input_shape[0]  # frames per call; None: any
         # The first call allocates and tunes; do it here rather than on the first frame of a drive.
         warm = self.run_blank()
         self.latent_shape: tuple[int, int, int] | None = None if warm.latent is None else _chw(warm.latent)
 
     def run_blank(self) -> Segmentation:
         """Run a black frame: what warms up, and what takes as long as any other frame."""
-        return self(np.zeros((self._batch or 1, *self._size), np.uint8))
+        return self(np.zeros((self.batch or 1, *self._size), np.uint8))
 
     @property
     def backend(self) -> str:
@@ -72,7 +72,7 @@ class Segmenter:
     @property
     def signature(self) -> str:
         """What the model takes, in words."""
-        return f"uint8 [{self._batch or 'batch'}, {self._size[0]}, {self._size[1]}, 3] (RGB frames)"
+        return f"uint8 [{self.batch or 'batch'}, {self._size[0]}, {self._size[1]}, 3] (RGB frames)"
 
     def __call__(self, frames: npt.NDArray[np.uint8], outputs: Sequence[str] | None = None) -> Segmentation:
         """Run `frames` `uint8 [B, H, W, 3]` and return the `outputs` named, by default all that the model has.
@@ -107,7 +107,7 @@ class Segmenter:
             or frames.ndim != 4
             or frames.shape[1:] != self._size
             or not frames.shape[0]
-            or self._batch not in (None, frames.shape[0])
+            or self.batch not in (None, frames.shape[0])
         ):
             raise BadInput(f"{self.path.name} takes {self.signature}, got {_describe(frames)}{self._hint(frames)}")
 
