@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor, nn
+
+from roadworthy.train.models import MODELS, Prediction, Segmenter
 
 HEIGHT, WIDTH = 32, 64  # [pixels]
 SKY, ROAD, CAR, VOID = 0, 3, 8, 11
@@ -36,6 +41,34 @@ def write_camvid(root: Path, train: int = 8, val: int = 4) -> Path:
             Image.fromarray(image).save(root / split / f"{index:04d}.png")
             Image.fromarray(labels).save(root / f"{split}annot" / f"{index:04d}.png")
     return root
+
+
+class Plain(Segmenter):
+    """Three convolutions: a network that learns the tiny data set in a second, without dropout."""
+
+    latent_channels, latent_stride, size_multiple = 24, 4, 4
+
+    def __init__(self, classes: int, in_channels: int = 3) -> None:
+        super().__init__(classes)
+        self.first = nn.Sequential(nn.Conv2d(in_channels, 12, 3, 2, 1), nn.BatchNorm2d(12), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(12, 24, 3, 2, 1), nn.BatchNorm2d(24), nn.ReLU())
+        self.classifier = nn.Conv2d(24, classes, 1)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        return self.second(self.first(frames))
+
+    def forward(self, frames: Tensor) -> Prediction:
+        latent = self.encode(frames)
+        logits = F.interpolate(self.classifier(latent), frames.shape[2:], mode="bilinear", align_corners=False)
+        return Prediction(logits, latent, latent)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def plain() -> Iterator[None]:
+    """Make `Plain` known as the model "plain"."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "plain", Plain)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -16,36 +16,21 @@ from roadworthy.train.checkpoint import load_run
 from roadworthy.train.config import TrainConfig, load_config
 from roadworthy.train.fit import FitResult, fit
 from roadworthy.train.ground import severity
-from roadworthy.train.loop import Trainer
 from roadworthy.train.models import build_model
-from roadworthy.train.objectives import OBJECTIVES, Schedule
-
-# Registered objectives whose default options are made for long trainings, shortened for these tests.
-SHORT = {"gambling": "gambling(segmenter_steps=3, gambler_steps=2)"}
-SPECS = [*(SHORT.get(name, name) for name in OBJECTIVES), "0.5*cross-entropy(weights=enet) + wasserstein(metric=huber)"]
-
-
-class Killed(Exception):
-    """Stands for Ctrl-C or a power cut."""
+from roadworthy.train.objectives import Schedule
 
 
 def tiny(data: Path, **changes: object) -> TrainConfig:
     config = TrainConfig(
-        data=f"camvid:{data}", size=(32, 64), batch_size=4, steps=100, learning_rate=1e-2, threads=1, tensorboard=False
-    )
+        data=f"camvid:{data}", model="plain", size=(32, 64), batch_size=4, steps=60, learning_rate=1e-2, threads=1,
+        workers=1, tensorboard=False,
+    )  # fmt: skip
     return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module", params=SPECS)
-def trained(request: pytest.FixtureRequest, tiny_camvid: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
-    run = tmp_path_factory.mktemp("runs") / "run"
-    return fit(tiny(tiny_camvid, objective=request.param), run)
-
-
-def test_every_objective_learns_a_tiny_task(trained: FitResult) -> None:
-    # Sky and road by majority alone would give 0.5 of the pixels; the car must be found too.
-    assert trained.validation.accuracy > 0.9
-    assert all(score is not None and score > 0.4 for name, score in trained.validation.iou.items() if name in ("road", "car"))
+@pytest.fixture(scope="module")
+def trained(tiny_camvid: Path, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
+    return fit(tiny(tiny_camvid), tmp_path_factory.mktemp("runs") / "run")
 
 
 def test_a_run_folder_holds_what_the_design_says(trained: FitResult) -> None:
@@ -53,7 +38,7 @@ def test_a_run_folder_holds_what_the_design_says(trained: FitResult) -> None:
     assert names == {"config.yaml", "config.json", "model.safetensors", "last.ckpt.safetensors", "metrics.json"}
     metrics = json.loads((trained.run / "metrics.json").read_text())
     assert metrics["validation"]["mean_iou"] == trained.validation.mean_iou
-    assert metrics["steps"] == 100
+    assert metrics["steps"] == 60
 
 
 def test_a_loaded_run_predicts_as_it_did(trained: FitResult, tiny_camvid: Path) -> None:
@@ -67,33 +52,6 @@ def test_a_loaded_run_predicts_as_it_did(trained: FitResult, tiny_camvid: Path) 
 
     again = validate(model, Frames(open_dataset(config.data, "val"), config.size), torch.device("cpu"))
     assert again.iou == pytest.approx(trained.validation.iou, abs=1e-3)
-
-
-@pytest.mark.parametrize("objective", SPECS)
-@pytest.mark.parametrize("model", ["enet"])  # the loop knows no network; that each one trains is tested beside it
-def test_a_killed_training_resumes_to_the_same_bits(
-    model: str, objective: str, tiny_camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tiny(tiny_camvid, model=model, objective=objective, steps=9, checkpoint_every=4)
-    fit(config, tmp_path / "unbroken")
-
-    update = Trainer._update
-
-    def dying_update(self, *arguments) -> bool:  # type: ignore[no-untyped-def]
-        if self.iteration == 6:
-            raise Killed
-        return update(self, *arguments)
-
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(Trainer, "_update", dying_update)
-        fit(config, tmp_path / "broken")
-    assert not (tmp_path / "broken" / "model.safetensors").exists()
-    torch.manual_seed(999)  # another process would have another random state
-    fit(config, tmp_path / "broken", resume=True)
-    for name in ("model.safetensors", "last.ckpt.safetensors"):
-        expected, found = load_file(tmp_path / "unbroken" / name), load_file(tmp_path / "broken" / name)
-        assert expected.keys() == found.keys()
-        assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(tiny_camvid: Path, tmp_path: Path) -> None:
@@ -130,10 +88,10 @@ def test_initial_weights_of_another_taxonomy_are_refused(tiny_camvid: Path, tmp_
     from roadworthy.runtime.taxonomy import CITYSCAPES
     from roadworthy.train.checkpoint import save_model
 
-    save_model(other, build_model("enet", 19), tiny(tiny_camvid), CITYSCAPES)
+    save_model(other, build_model("plain", 19), tiny(tiny_camvid), CITYSCAPES)
     tiny(tiny_camvid).save(other / "config.yaml")
     assert facts["taxonomy"] == "camvid"
-    with pytest.raises(BadInput, match="enet for 'cityscapes', expected a enet for 'camvid'"):
+    with pytest.raises(BadInput, match="plain for 'cityscapes', expected a plain for 'camvid'"):
         fit(tiny(tiny_camvid, init=str(other)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -195,7 +153,14 @@ def test_curves_are_written_for_tensorboard(tiny_camvid: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "change",
-    [{"steps": 0}, {"size": (30, 64)}, {"learning_rate": 0.0}, {"device": "tpu"}, {"model": "unet"}, {"objective": "luck"}],
+    [
+        {"steps": 0},
+        {"size": (30, 64)},
+        {"learning_rate": 0.0},
+        {"device": "tpu"},
+        {"model": "hourglass"},
+        {"objective": "luck"},
+    ],
 )
 def test_a_configuration_that_will_not_do_is_refused(change: dict[str, object], tiny_camvid: Path) -> None:
     with pytest.raises(BadInput):
