@@ -1,6 +1,11 @@
-"""Real frames to check an export on: by default those of the data a run was trained with."""
+"""Real frames: those an export is checked on (with labels, where there are any), and those int8 ranges come from. No torch."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -8,32 +13,52 @@ from PIL import Image
 
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import read_rgb
-from roadworthy.train.config import TrainConfig
-from roadworthy.train.data import Dataset, open_dataset
+from roadworthy.runtime.taxonomy import Taxonomy
+from roadworthy.train.data import open_dataset
+from roadworthy.train.data.folders import images_by_stem
+
+Item = TypeVar("Item")
 
 
-def run_frames(config: TrainConfig, height: int, width: int, count: int) -> tuple[npt.NDArray[np.uint8], str]:
-    """Return frames of the run's validation data as `data_frames`, and where they are from.
+@dataclass(frozen=True)
+class Frames:
+    """Frames of one size, spread evenly over a data set."""
 
-    Raises `BadInput` when the data is no longer there.
+    images: npt.NDArray[np.uint8]  # [K, H, W, 3]
+    labels: npt.NDArray[np.uint8] | None  # [K, H, W] train ids; None when there are none, or of another taxonomy
+    source: str  # where they are from, for the report
+
+
+def read_frames(spec: str, split: str, height: int, width: int, count: int, taxonomy: Taxonomy | None = None) -> Frames:
+    """Read up to `count` frames of the data `spec`, resized to height x width [pixels].
+
+    `spec` is KIND:PATH as `train.data.open_dataset` takes it (of which `split` is read), or a folder of images. Labels are
+    read when `taxonomy` is given and the data is labelled in it; otherwise labels may even be broken. Raises `BadInput` for
+    data that is not there.
     """
-    spec, split = (config.validation, None) if config.validation else (config.data, "val")
-    try:
-        dataset = open_dataset(spec, split)
-    except BadInput as error:
-        raise BadInput(f"no frames to check the export on: {error}; name other data for the check, as KIND:PATH") from error
-    return _spread(dataset, height, width, count), f"{spec} ({split or 'default split'})"
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        images = list(images_by_stem(folder).values())
+        return Frames(_read_images(_spread(images, count), height, width), None, f"{spec} ({len(images)} images)")
+    dataset = open_dataset(spec, split)
+    chosen = _spread(range(len(dataset)), count)
+    source = f"{spec} ({split})"
+    if taxonomy is None or dataset.taxonomy.classes != taxonomy.classes:
+        return Frames(_read_images([dataset.pairs[index].image for index in chosen], height, width), None, source)
+    samples = [dataset[index] for index in chosen]
+    labels = np.stack([resize_labels(sample.labels, height, width) for sample in samples])
+    return Frames(np.stack([resize(sample.image, height, width) for sample in samples]), labels, source)
 
 
-def data_frames(spec: str, height: int, width: int, count: int) -> npt.NDArray[np.uint8]:
-    """Return up to `count` frames `uint8 [K, height, width, 3]` spread evenly over the data set `spec` (KIND:PATH)."""
-    return _spread(open_dataset(spec), height, width, count)
+def _spread(items: Sequence[Item], count: int) -> list[Item]:
+    """Return up to `count` items at even distances, the first and the last among them."""
+    return [items[int(index)] for index in np.unique(np.linspace(0, len(items) - 1, count).round().astype(int))]
 
 
-def _spread(dataset: Dataset, height: int, width: int, count: int) -> npt.NDArray[np.uint8]:
-    """Read only the images that are needed; labels may even be broken."""
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int))
-    return np.stack([resize(read_rgb(dataset.pairs[int(index)].image), height, width) for index in chosen])
+def _read_images(paths: Sequence[Path], height: int, width: int) -> npt.NDArray[np.uint8]:
+    if not paths:
+        raise BadInput("the data has no images")
+    return np.stack([resize(read_rgb(path), height, width) for path in paths])
 
 
 def resize(image: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -41,3 +66,10 @@ def resize(image: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray
     if image.shape[:2] == (height, width):
         return image
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+def resize_labels(labels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Resize train ids `uint8 [H, W]` to height x width [pixels], each pixel taking the id nearest to it."""
+    if labels.shape == (height, width):
+        return labels
+    return np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST), dtype=np.uint8)

@@ -43,7 +43,8 @@ class FrameToLabels(nn.Module):
         flat, side = logits.flatten(2), logits.shape[2:]  # [B, N, H, W] -> [B, N, H W]
         results = {"latent": prediction.latent, "logits": logits}
         if "labels" in self.outputs:
-            results["labels"] = flat.argmax(1).byte().unflatten(1, side)  # [B, N, H W] -> [B, H, W]
+            # The cast to uint8 comes last: TensorRT allows that type only at the borders of a graph.
+            results["labels"] = flat.argmax(1).unflatten(1, side).byte()  # [B, N, H W] -> [B, H, W]
         if "confidence" in self.outputs:
             results["confidence"] = largest_probability(flat).unflatten(1, side)  # [B, H W] -> [B, H, W]
         return tuple(results[name] for name in self.outputs)

@@ -6,12 +6,11 @@ roadworthy export runs/enet-wasserstein --output wasserstein.onnx
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,41 +19,24 @@ import torch
 from torch import nn
 
 from roadworthy.export.activations import with_split_prelu
-from roadworthy.export.frames import data_frames, run_frames
+from roadworthy.export.frames import Frames, read_frames
 from roadworthy.export.graph import FrameToLabels
-from roadworthy.export.parity import Parity, compare
+from roadworthy.export.parity import TOLERANCES, Run, compare
+from roadworthy.export.report import ExportReport
 from roadworthy.export.revision import roadworthy_version, source_revision
 from roadworthy.runtime.errors import BadInput, MissingExtra, RoadworthyError
-from roadworthy.runtime.files import atomic_path, write_text
-from roadworthy.runtime.machine import versions
+from roadworthy.runtime.files import atomic_path
+from roadworthy.runtime.machine import usable_cores, versions
 from roadworthy.runtime.metadata import UNKNOWN, ModelMetadata
-from roadworthy.runtime.segmenter import OUTPUTS
+from roadworthy.runtime.segmenter import OUTPUTS, Segmentation, load
 from roadworthy.runtime.taxonomy import IGNORE
 from roadworthy.train.checkpoint import load_run
+from roadworthy.train.config import TrainConfig
 
 OPSET = 20
 PARITY_FRAMES = 8
 MAX_BATCH = 1024  # upper bound of the dynamic batch
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What was exported and how faithful it is. Stored beside the model as `<model>.export.json`."""
-
-    path: str
-    metadata: ModelMetadata
-    outputs: tuple[str, ...]
-    opset: int
-    file_bytes: int
-    seconds: float
-    parity: Parity
-    min_agreement: float
-    frames_source: str
-    versions: dict[str, str]
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the report ready for JSON."""
-        return asdict(self)
+BACKEND = "onnxruntime"  # that the file is compared with torch on
 
 
 def export_onnx(
@@ -63,28 +45,25 @@ def export_onnx(
     *,
     size: tuple[int, int] | None = None,
     outputs: Sequence[str] = OUTPUTS,
-    min_agreement: float = 0.999,
-    frames: npt.NDArray[np.uint8] | None = None,
+    min_agreement: float = TOLERANCES["fp32"].agreement,
     data: str | None = None,
     opset: int = OPSET,
     licence: str = UNKNOWN,
 ) -> ExportReport:
     """Export the trained run folder `run` to the ONNX file `output`.
 
-    `size` is (height, width) in pixels, by default the size it was trained at. `frames` `uint8 [K, H, W, 3]` are what the
-    parity check compares on; without them it reads some from `data` (KIND:PATH), by default the run's own validation data.
-    `outputs=("latent",)` leaves the decoder out.
+    `size` is (height, width) in pixels, by default the size it was trained at. The parity check compares on some frames of
+    `data` (see `frames.read_frames`), by default the run's own validation data. `outputs=("latent",)` leaves the decoder out.
     Raises `BadInput` for an unusable run or option and `RoadworthyError` when the file does not agree with the network;
     then nothing is written.
     """
     network, config, taxonomy = load_run(run)
     height, width = size or config.size
     _check_size(network, height, width)
-    source = data or "given"
-    if frames is None and data is not None:
-        frames = data_frames(data, height, width, PARITY_FRAMES)
-    elif frames is None:
-        frames, source = run_frames(config, height, width, PARITY_FRAMES)
+    if data is not None:
+        frames = read_frames(data, "val", height, width, PARITY_FRAMES)
+    else:
+        frames = run_frames(config, height, width, PARITY_FRAMES)
     metadata = ModelMetadata.of(
         taxonomy,
         ignore_id=IGNORE,
@@ -98,8 +77,39 @@ def export_onnx(
         source=run.resolve().name,
     )
     return export_network(
-        network, metadata, output, frames, outputs=outputs, min_agreement=min_agreement, opset=opset, frames_source=source
+        network,
+        metadata,
+        output,
+        frames.images,
+        outputs=outputs,
+        min_agreement=min_agreement,
+        opset=opset,
+        frames_source=frames.source,
     )
+
+
+def run_frames(config: TrainConfig, height: int, width: int, count: int) -> Frames:
+    """Return frames of the run's own validation data. Raises `BadInput` when the data is no longer there."""
+    try:
+        return read_frames(config.validation or config.data, "val", height, width, count)
+    except BadInput as error:
+        raise BadInput(
+            f"no frames to check the export on: {error}; name other data for the check: --verify KIND:PATH"
+        ) from error
+
+
+def torch_reference(network: nn.Module, outputs: Sequence[str]) -> Run:
+    """Return what the trained network itself makes of frames, for `parity.compare`."""
+    module = FrameToLabels(copy.deepcopy(network).cpu(), outputs).eval()  # the caller's stays on its device and in its mode
+
+    def run(frames: npt.NDArray[np.uint8]) -> Segmentation:
+        with torch.inference_mode():
+            results = [value.numpy() for value in module(torch.from_numpy(frames))]
+        return Segmentation(
+            **{"labels": None, "confidence": None, "latent": None, **dict(zip(module.outputs, results, strict=True))}
+        )
+
+    return run
 
 
 def export_network(
@@ -109,11 +119,11 @@ def export_network(
     frames: npt.NDArray[np.uint8],
     *,
     outputs: Sequence[str] = OUTPUTS,
-    min_agreement: float = 0.999,
+    min_agreement: float = TOLERANCES["fp32"].agreement,
     opset: int = OPSET,
     frames_source: str = "given",
 ) -> ExportReport:
-    """Export a segmenter that is already in memory; as `export_onnx`, which see."""
+    """Export a segmenter that is already in memory, checked on `frames` `uint8 [K, H, W, 3]`; as `export_onnx`, which see."""
     started = time.perf_counter()
     shape = (metadata.height, metadata.width, 3)
     if frames.dtype != np.uint8 or frames.shape[1:] != shape or not len(frames):
@@ -124,26 +134,30 @@ def export_network(
         raise BadInput(f"{output}: expected a name that ends in .onnx")
     if not 0 <= min_agreement <= 1:
         raise BadInput(f"min_agreement is {min_agreement}, expected a fraction of the pixels, 0 to 1")
-    network = copy.deepcopy(network).cpu()  # the caller's stays on its device and in its mode
-    reference = FrameToLabels(network, outputs).eval()
+    tolerance = replace(TOLERANCES["fp32"], agreement=min_agreement)
+    network = copy.deepcopy(network).cpu()
+    reference = torch_reference(network, outputs)
     with atomic_path(output) as temporary:
-        _write_graph(FrameToLabels(with_split_prelu(network), outputs).eval(), metadata, temporary, opset)
-        parity = compare(temporary, reference, frames)
-        parity.check(min_agreement)
+        module = FrameToLabels(with_split_prelu(network), outputs).eval()
+        _write_graph(module, metadata, temporary, opset)
+        candidate = load(temporary, device="cpu", backend=BACKEND, threads=usable_cores())
+        parity = compare(candidate, reference, Frames(frames, None, frames_source), len(metadata.class_names))
+        parity.check(tolerance)
         file_bytes = temporary.stat().st_size
     report = ExportReport(
         path=output.name,
         metadata=metadata,
-        outputs=reference.outputs,
+        outputs=module.outputs,
         opset=opset,
         file_bytes=file_bytes,
         seconds=round(time.perf_counter() - started, 3),
         parity=parity,
-        min_agreement=min_agreement,
+        tolerance=tolerance,
         frames_source=frames_source,
         versions=versions(),
+        ran_on=BACKEND,
     )
-    write_text(output.with_suffix(".export.json"), json.dumps(report.to_dict(), indent=2) + "\n")
+    report.write(output)
     return report
 
 

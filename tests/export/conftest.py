@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from roadworthy.export.onnx import ExportReport, export_network
+from roadworthy.export.onnx import export_network
+from roadworthy.export.report import ExportReport
 from roadworthy.runtime.metadata import ModelMetadata
 from roadworthy.runtime.taxonomy import CAMVID
 from roadworthy.train.models.normalisation import normalise

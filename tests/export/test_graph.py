@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -14,6 +14,7 @@ from roadworthy.runtime.errors import BadInput
 from roadworthy.train.models.normalisation import normalise
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 1e4))
 def test_largest_probability_is_that_of_softmax(seed: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)

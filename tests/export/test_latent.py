@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from roadworthy.export.latent import cut_latent
-from roadworthy.export.onnx import ExportReport
+from roadworthy.export.report import ExportReport
 from roadworthy.runtime import load
 from roadworthy.runtime.errors import BadInput
 

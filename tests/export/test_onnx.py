@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -12,8 +13,9 @@ import torch
 from torch import nn
 
 from roadworthy.export.graph import FrameToLabels
-from roadworthy.export.onnx import ExportReport, export_network, export_onnx
-from roadworthy.export.parity import Parity
+from roadworthy.export.onnx import export_network, export_onnx
+from roadworthy.export.parity import TOLERANCES, Parity
+from roadworthy.export.report import ExportReport
 from roadworthy.runtime import load
 from roadworthy.runtime.backends import BACKENDS
 from roadworthy.runtime.errors import BadInput, RoadworthyError
@@ -93,9 +95,9 @@ class _ChangesWhenExported(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        logits, embedding, latent = self.network(frames)
-        return (logits.flip(1) if torch.compiler.is_exporting() else logits), embedding, latent
+    def forward(self, frames: torch.Tensor) -> NamedTuple:
+        prediction = self.network(frames)
+        return prediction._replace(logits=prediction.logits.flip(1)) if torch.compiler.is_exporting() else prediction
 
 
 def test_an_unfaithful_export_leaves_what_was_there(
@@ -198,8 +200,10 @@ def test_a_few_moved_pixels_pass_and_confidence_that_is_off_does_not() -> None:
         worst_latent_error=1e-6,
         mean_confidence=0.8,
     )
-    faithful.check(0.999)
+    faithful.check(TOLERANCES["fp32"])
     with pytest.raises(RoadworthyError, match=r"confidence is off by 0\.02"):
-        replace(faithful, confidence_error=0.02).check(0.999)
+        replace(faithful, confidence_error=0.02).check(TOLERANCES["fp32"])
+    with pytest.raises(RoadworthyError, match=r"mIoU falls by 1\.00 points"):
+        replace(faithful, miou=0.49, reference_miou=0.5).check(TOLERANCES["int8"])
     with pytest.raises(RoadworthyError, match="labels agree"):
-        replace(faithful, agreement=0.99).check(0.999)
+        replace(faithful, agreement=0.99).check(TOLERANCES["fp32"])
