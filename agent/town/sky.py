@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from roadworthy.agent.town import shading
-
 # CARLA's order of the weather parameters.
 (
     CLOUDINESS, PRECIPITATION, DEPOSITS, WIND, AZIMUTH, ALTITUDE, FOG_DENSITY, FOG_DISTANCE, FOG_FALLOFF, WETNESS,
@@ -95,23 +93,6 @@ def sun_direction(azimuth: float, altitude: float) -> tuple[float, float, float]
     high = math.radians(max(round(altitude / _SUN_STEP) * _SUN_STEP, LOWEST_SUN))
     turn = math.radians(round(azimuth / _SUN_STEP) * _SUN_STEP % 360.0)
     return math.cos(high) * math.cos(turn), math.cos(high) * math.sin(turn), math.sin(high)
-
-
-def light_vector(light: Light, exposure_jitter: float, frame: int) -> NDArray[np.float32]:
-    """The shading kernel's light vector. Clouds drift with the wind from frame to frame."""
-    out = np.zeros(shading.LIGHT_SIZE, np.float32)
-    out[shading.SUN_X : shading.SUN_Z + 1] = light.sun
-    out[shading.SUN_R : shading.SUN_B + 1] = light.sun_colour
-    out[shading.AMBIENT_R : shading.AMBIENT_B + 1] = light.ambient
-    out[shading.FOG_R : shading.FOG_B + 1] = light.fog_colour
-    out[shading.ZENITH_R : shading.ZENITH_B + 1] = light.zenith
-    out[shading.FOG_DENSITY], out[shading.FOG_START] = light.fog_density, light.fog_start
-    out[shading.WET], out[shading.PUDDLES], out[shading.NIGHT] = light.wetness, light.puddles, light.night
-    out[shading.EXPOSURE_R : shading.EXPOSURE_B + 1] = np.array(light.exposure) * exposure_jitter
-    out[shading.NOISE], out[shading.CLOUDS], out[shading.GLOW] = light.noise, light.clouds, light.glow
-    out[shading.CLOUD_X] = (frame * 0.02 * light.wind) % shading.CLOUD_SIZE
-    out[shading.CLOUD_Y] = (frame * 0.013 * light.wind) % shading.CLOUD_SIZE
-    return out
 
 
 def _smooth(value: float, low: float, high: float) -> float:
