@@ -20,7 +20,7 @@ from roadworthy.train.objectives.objective import Batch, Objective, Schedule, Se
 class AdversarialOptions:
     """Options of "adversarial"."""
 
-    weight: float = 1.0  # λ of eq. 2, the weight of the adversarial term; the paper gives no value, this is ours
+    weight: float = 0.1  # λ of eq. 2; the paper gives no value for its baselines. At 1 the term can drown the labels
     segmenter_steps: int = 1  # updates of the segmenter per turn
     discriminator_steps: int = 1  # updates of the discriminator per turn
 
