@@ -19,15 +19,13 @@ from roadworthy.runtime.taxonomy import CAMVID
 from roadworthy.train.models import build_model
 from roadworthy.train.models.normalisation import normalise
 
-# One of each family, on the smallest encoder: the larger ones repeat its blocks. FCN-8s, 0.5 GB a file, has no operator
-# that the others lack. SegNet's padding would be one even surface, in which the place of a maximum is a matter of rounding.
+# Each kind of encoder and of decoder once, the smallest: DeepLabV3+'s decoder is lite0's, DeepLabV2 is PSPNet's encoder and
+# convolutions, FCN-8s (0.5 GB a file) has no operator that the others lack. SegNet's padding would be one even surface, in which the place of a maximum is a matter of rounding.
 SIZES = {
     "lite0": (45, 77),
     "unet": (45, 77),
     "segnet": (64, 96),
     "pspnet-resnet18": (45, 77),
-    "deeplabv2-resnet18": (40, 72),
-    "deeplabv3plus-resnet18": (45, 77),
 }
 # TensorRT has none of these, or ONNX Runtime alone has.
 FORBIDDEN = {"MaxUnpool", "NonZero", "ScatterND", "ScatterElements", "GatherND", "If", "Loop", "BatchNormalization", "PRelu"}
