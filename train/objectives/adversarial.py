@@ -31,6 +31,8 @@ class Adversarial(Objective):
     Pixels without a label are blank in what the discriminator sees, labels and prediction alike: they contribute nothing.
     """
 
+    frame_terms = frozenset({"adversarial"})
+
     def __init__(self, options: AdversarialOptions, setting: Setting) -> None:
         if options.segmenter_steps < 1 or options.discriminator_steps < 1:
             raise BadInput("an adversarial objective needs segmenter_steps and discriminator_steps of at least 1")

@@ -21,6 +21,8 @@ class ElGanOptions(AdversarialOptions):
 class ElGan(Adversarial):
     """Minimise CE + λ·‖d_e(x, ŷ) − d_e(x, y)‖₂, with d_e the last hidden map of the discriminator of eq. 1."""
 
+    frame_terms = frozenset({"embedding"})
+
     def terms(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Return {"cross-entropy": CE, "embedding": λ·distance}; the gradient flows through the prediction's side alone."""
         assert self.critic is not None

@@ -32,6 +32,8 @@ class Gambling(Objective):
     Pixels without a label are blank in the prediction that the gambler sees: they contribute nothing.
     """
 
+    frame_terms = frozenset({"gambling"})
+
     def __init__(self, options: GamblingOptions, setting: Setting) -> None:
         if options.segmenter_steps < 1 or options.gambler_steps < 1:
             raise BadInput("gambling needs segmenter_steps and gambler_steps of at least 1: the players take turns")
