@@ -13,7 +13,10 @@ VALUES = {
     "Rotation", "Transform", "BoundingBox", "Quaternion", "GeoLocation", "Timestamp", "bone_transform", "vector_of_bones",
     "bone_transform_out", "vector_of_bones_out", "bone_transform_socket", "GearPhysicsControl", "WheelPhysicsControl",
 }  # fmt: skip
+REFUSED, LOGGED, NO_EFFECT = "refused", "refused, in the town's log only", "accepted, no effect"
 used: set[str] = set()
+remarks: dict[str, str] = {}  # member -> how the town treats it, where that is not simply by doing it
+_last = ""  # the member called last
 
 
 def public_classes(module: ModuleType) -> dict[str, type]:
@@ -48,9 +51,16 @@ def start() -> None:
         class_.__init__ = _noted(f"command.{name}", class_.__init__)
 
 
+def remark(kind: str) -> None:
+    """Note how the town has treated the call made last."""
+    remarks[_last] = kind
+
+
 def _noted(title: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def noted(*arguments: Any, **named: Any) -> Any:
+        global _last
         used.add(title)
+        _last = title
         return function(*arguments, **named)
 
     return noted

@@ -1,7 +1,7 @@
 """Run one check against a town: `python run.py PORT NAME DONE`. `test_conformance.py` runs them all.
 
 Each has a process of its own: the client can abort it. The file DONE is written when the check has passed; it lists the members
-of the `carla` package that the check has used.
+of the `carla` package that the check has used, and those that it has found refused.
 """
 
 import importlib
@@ -25,7 +25,7 @@ def main() -> None:
     CHECKS[sys.argv[2]](another_client())
     done = Path(sys.argv[3])
     part = done.with_suffix(".part")
-    part.write_text(json.dumps(sorted(recording.used)))
+    part.write_text(json.dumps({"used": sorted(recording.used), "remarks": recording.remarks}))
     part.replace(done)
 
 

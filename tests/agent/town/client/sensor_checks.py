@@ -1,7 +1,9 @@
 """Cameras, inertial sensors, lane invasion and collisions."""
 
 import math
+import queue
 import time
+from typing import Any
 
 import carla
 import numpy as np
@@ -73,24 +75,53 @@ def inertia_and_position(client: carla.Client) -> None:
         imu, motion = attach(world, car, "sensor.other.imu")
         gnss, places = attach(world, car, "sensor.other.gnss")
         run(world, 1.5)
-        while motion.qsize() > 1:
-            motion.get()
-            places.get()
-        rest, place = motion.get(timeout=5), places.get(timeout=5)
+        rest, place = last(motion), last(places)
         assert abs(rest.accelerometer.z - 9.81) < 0.1
         assert abs(rest.accelerometer.x) < 0.1
-        expected = world.get_map().transform_to_geolocation(car.get_location())
-        assert abs(place.latitude - expected.latitude) < 1e-6
-        assert abs(place.longitude - expected.longitude) < 1e-6
-        north = (car.get_transform().rotation.yaw + 90.0) % 360
-        assert abs((math.degrees(rest.compass) - north + 180) % 360 - 180) < 0.5
+        agrees(world, car.get_location(), place)
+        for _ in range(2):
+            north = (car.get_transform().rotation.yaw + 90.0) % 360
+            assert abs((math.degrees(last(motion, rest).compass) - north + 180) % 360 - 180) < 0.5
+            pose = car.get_transform()
+            pose.rotation.yaw += 100.0
+            car.set_transform(pose)
+            world.tick()
+        car.set_transform(straights(world)[0])
         car.apply_control(carla.VehicleControl(throttle=1.0))
         run(world, 1.0)
-        while motion.qsize() > 1:
-            motion.get()
-        assert motion.get(timeout=5).accelerometer.x > 1.5
-        imu.stop()
-        gnss.stop()
+        assert last(motion).accelerometer.x > 1.5
+        for steer in (0.4, -0.4):
+            car.apply_control(carla.VehicleControl(throttle=0.3, steer=steer))
+            run(world, 0.5)
+            turn = last(motion)
+            assert turn.gyroscope.z * steer > 0, "turning right is positive"
+            assert abs(turn.gyroscope.z - math.radians(car.get_angular_velocity().z)) < 0.02, "radians a second"
+            assert turn.accelerometer.y * steer > 0, "the seat pushes to the inside of the curve"
+        # A receiver anywhere: it agrees with the client's own map, also on which way latitude grows.
+        pole, far = attach(world, None, "sensor.other.gnss")
+        for x, y, z in ((0, 0, 0), (150, 0, 2), (0, 150, 5), (-90, -390, 40)):
+            pole.set_transform(carla.Transform(carla.Location(x, y, z)))
+            world.tick()
+            agrees(world, carla.Location(x, y, z), last(far))
+        for sensor in (imu, gnss, pole):
+            sensor.stop()
+
+
+def last(data: queue.Queue[Any], otherwise: Any = None) -> Any:
+    """The newest measurement (`otherwise` when none is new)."""
+    if otherwise is not None and data.empty():
+        return otherwise
+    newest = data.get(timeout=5)
+    while not data.empty():
+        newest = data.get()
+    return newest
+
+
+def agrees(world: carla.World, location: carla.Location, measured: carla.GnssMeasurement) -> None:
+    expected = world.get_map().transform_to_geolocation(location)
+    assert abs(measured.latitude - expected.latitude) < 1e-7
+    assert abs(measured.longitude - expected.longitude) < 1e-7
+    assert abs(measured.altitude - expected.altitude) < 1e-3
 
 
 @check
