@@ -29,14 +29,15 @@ from roadworthy.runtime.files import atomic_path
 from roadworthy.runtime.machine import usable_cores, versions
 from roadworthy.runtime.metadata import UNKNOWN, ModelMetadata
 from roadworthy.runtime.segmenter import OUTPUTS, Segmentation, load
-from roadworthy.runtime.taxonomy import IGNORE
+from roadworthy.runtime.taxonomy import IGNORE, Taxonomy
 from roadworthy.train.checkpoint import load_run
 from roadworthy.train.config import TrainConfig
 
 OPSET = 20
-PARITY_FRAMES = 8
-MAX_BATCH = 1024  # upper bound of the dynamic batch
 BACKEND = "onnxruntime"  # that the file is compared with torch on
+PARITY_FRAMES = 8  # of the run's own data
+VERIFY_FRAMES = 128  # at most, of data named for the check
+MAX_BATCH = 1024  # upper bound of the dynamic batch
 
 
 def export_onnx(
@@ -61,7 +62,7 @@ def export_onnx(
     height, width = size or config.size
     _check_size(network, height, width)
     if data is not None:
-        frames = read_frames(data, "val", height, width, PARITY_FRAMES)
+        frames = read_frames(data, "val", height, width, VERIFY_FRAMES, taxonomy)
     else:
         frames = run_frames(config, height, width, PARITY_FRAMES)
     metadata = ModelMetadata.of(
@@ -84,14 +85,18 @@ def export_onnx(
         outputs=outputs,
         min_agreement=min_agreement,
         opset=opset,
+        labels=frames.labels,
         frames_source=frames.source,
     )
 
 
-def run_frames(config: TrainConfig, height: int, width: int, count: int) -> Frames:
-    """Return frames of the run's own validation data. Raises `BadInput` when the data is no longer there."""
+def run_frames(config: TrainConfig, height: int, width: int, count: int, taxonomy: Taxonomy | None = None) -> Frames:
+    """Return frames of the run's own validation data, with labels when `taxonomy` is given.
+
+    Raises `BadInput` when the data is no longer there.
+    """
     try:
-        return read_frames(config.validation or config.data, "val", height, width, count)
+        return read_frames(config.validation or config.data, "val", height, width, count, taxonomy)
     except BadInput as error:
         raise BadInput(
             f"no frames to check the export on: {error}; name other data for the check: --verify KIND:PATH"
@@ -121,9 +126,13 @@ def export_network(
     outputs: Sequence[str] = OUTPUTS,
     min_agreement: float = TOLERANCES["fp32"].agreement,
     opset: int = OPSET,
+    labels: npt.NDArray[np.uint8] | None = None,
     frames_source: str = "given",
 ) -> ExportReport:
-    """Export a segmenter that is already in memory, checked on `frames` `uint8 [K, H, W, 3]`; as `export_onnx`, which see."""
+    """Export a segmenter that is already in memory, checked on `frames` `uint8 [K, H, W, 3]`.
+
+    `labels` `uint8 [K, H, W]` train ids of these frames add the mIoU to the check. The rest as in `export_onnx`, which see.
+    """
     started = time.perf_counter()
     shape = (metadata.height, metadata.width, 3)
     if frames.dtype != np.uint8 or frames.shape[1:] != shape or not len(frames):
@@ -141,7 +150,7 @@ def export_network(
         module = FrameToLabels(with_split_prelu(network), outputs).eval()
         _write_graph(module, metadata, temporary, opset)
         candidate = load(temporary, device="cpu", backend=BACKEND, threads=usable_cores())
-        parity = compare(candidate, reference, Frames(frames, None, frames_source), len(metadata.class_names))
+        parity = compare(candidate, reference, Frames(frames, labels, frames_source), len(metadata.class_names))
         parity.check(tolerance)
         file_bytes = temporary.stat().st_size
     report = ExportReport(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ def import_onnx(purpose: str) -> Any:
     """Return the `onnx` package; raises `MissingExtra` naming the extra when it is not installed."""
     try:
         import onnx
+        import onnx.utils
     except ImportError as error:
         raise MissingExtra("onnx", "export", purpose) from error
     return onnx
@@ -103,3 +104,38 @@ def batch_of(model: Any) -> int | None:
     """Return the batch size that the graph takes, or None when it is open."""
     axis = model.graph.input[0].type.tensor_type.shape.dim[0]
     return int(axis.dim_value) if axis.HasField("dim_value") else None
+
+
+def opset_of(model: Any) -> int:
+    """Return the version of ONNX's own operator set that the model uses."""
+    return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def precision_of(model: Any) -> str:
+    """Return `int8`, `fp16` or `fp32`, by what the graph computes with."""
+    onnx = import_onnx("reading a model's precision")
+    if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
+        return "int8"
+    halves = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer)
+    return "fp16" if halves else "fp32"
+
+
+def keep_outputs(model: Any, names: Sequence[str], source: str) -> Any:
+    """Return the part of `model` that computes the outputs `names`. Raises `BadInput` for one that it does not have."""
+    onnx = import_onnx("choosing outputs")
+    present = [output.name for output in model.graph.output]
+    missing = [name for name in names if name not in present]
+    if missing or not names:
+        raise BadInput(
+            f"{source}: has the outputs {', '.join(present)}, not {', '.join(missing) or 'none'}; export the run again with "
+            "--outputs"
+        )
+    if set(names) == set(present):
+        return model
+    part = onnx.utils.Extractor(model).extract_model(
+        [value.name for value in model.graph.input], [name for name in present if name in names]
+    )
+    del part.metadata_props[:]
+    part.metadata_props.extend(model.metadata_props)
+    part.producer_name, part.producer_version = model.producer_name, model.producer_version
+    return part

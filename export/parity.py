@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from roadworthy.export.frames import Frames
+from roadworthy.runtime.confidence import MIN_FRAMES, ConfidenceReference
 from roadworthy.runtime.errors import RoadworthyError
 from roadworthy.runtime.scores import Confusion
 from roadworthy.runtime.segmenter import Segmentation
@@ -58,6 +59,7 @@ class Parity:
     mean_confidence: float | None  # of the exported model, for reference
     miou: float | None = None  # of the exported model on the frames' labels, 0..1
     reference_miou: float | None = None  # of the reference on the same
+    confidence_range: ConfidenceReference | None = None  # mean confidence per frame; None for too few frames
 
     @property
     def miou_drop(self) -> float | None:
@@ -115,7 +117,7 @@ def compare(candidate: Run, reference: Run, frames: Frames, classes: int, batch:
                     score.update(result.labels, labels[start : start + size])
         if actual.confidence is not None and expected.confidence is not None:
             confidence_errors.append(np.abs(actual.confidence - expected.confidence).ravel())
-            confidences.append(float(actual.confidence.mean()))
+            confidences += [float(frame.mean()) for frame in actual.confidence]
         if actual.latent is not None and expected.latent is not None:
             scale = float(np.abs(expected.latent).max()) or 1.0
             latent_errors.append(_worst(actual.latent, expected.latent) / scale)
@@ -131,6 +133,7 @@ def compare(candidate: Run, reference: Run, frames: Frames, classes: int, batch:
         mean_confidence=float(np.mean(confidences)) if confidences else None,
         miou=scored[0].mean_iou() if scored else None,
         reference_miou=scored[1].mean_iou() if scored else None,
+        confidence_range=ConfidenceReference.measure(confidences) if len(confidences) >= MIN_FRAMES else None,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from roadworthy.export.int8 import LayerDrift
 from roadworthy.export.parity import Parity, Tolerance
 from roadworthy.runtime.files import write_text
 from roadworthy.runtime.metadata import ModelMetadata
@@ -35,6 +36,7 @@ class ExportReport:
     parity_elsewhere: Mapping[str, Parity] = field(default_factory=dict)  # on other backends, reported but not judged
     calibration_source: str | None = None  # of an int8 model
     float_layers: tuple[str, ...] = ()  # of an int8 model: too sensitive, left in floating point
+    layer_drifts: tuple[LayerDrift, ...] = ()  # of an int8 model whose layers were measured, most sensitive first
     targets: tuple[str, ...] = ()  # of an engine: the compute capabilities it was built for
 
     def to_dict(self) -> dict[str, object]:

@@ -1,0 +1,346 @@
+"""From one ONNX file of ours to the precision and format asked for, checked on real frames. Needs no torch.
+
+    load -> precision -> batch -> write in the format -> compare with what it was made from
+
+It runs on the vehicle as well as on the workstation. The reference is the file it starts from; for a run, the caller gives
+the torch network itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from roadworthy.export.batch import Batch
+from roadworthy.export.frames import Frames, read_frames
+from roadworthy.export.half import to_half
+from roadworthy.export.int8 import (
+    CALIBRATION_FRAMES,
+    LayerDrift,
+    Progress,
+    Quantiser,
+    choose_float_layers,
+    layer_drifts,
+)
+from roadworthy.export.onnx_model import batch_of, fix_batch, keep_outputs, load_model, opset_of, precision_of, save_model
+from roadworthy.export.openvino import write_ir
+from roadworthy.export.parity import TOLERANCES, Parity, Run, Tolerance, compare
+from roadworthy.export.prelu import merge_prelu
+from roadworthy.export.report import NOT_RUN, ExportReport
+from roadworthy.export.tensorrt import LIBRARIES, build_engine, has_gpu
+from roadworthy.export.triton import model_name, replace_folder, signature, write_repository
+from roadworthy.runtime.backends import BACKENDS
+from roadworthy.runtime.confidence import reference_path, write_reference
+from roadworthy.runtime.errors import BadInput, RoadworthyError
+from roadworthy.runtime.files import atomic_path
+from roadworthy.runtime.machine import usable_cores, versions
+from roadworthy.runtime.metadata import ModelMetadata
+from roadworthy.runtime.onnx_file import read_props
+from roadworthy.runtime.segmenter import load
+from roadworthy.runtime.sidecar import sidecar_path, write_sidecar
+
+FORMATS = ("onnx", "openvino", "tensorrt", "tensorrt-rtx", "triton")
+PRECISIONS = ("fp32", "fp16", "int8")
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine", "tensorrt-rtx": ".engine", "triton": ""}
+VERIFY_FRAMES = 128  # at most, of the data to verify on
+ANALYSIS_FRAMES = 8  # that each layer alone is measured on
+BACKEND = "onnxruntime"  # of the reference and of int8 candidates
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to make of an ONNX file."""
+
+    format: str = "onnx"  # one of FORMATS
+    precision: str | None = None  # one of PRECISIONS; None: what the file has
+    batch: Batch | None = None  # None: any number of frames; engines then take one at a time
+    outputs: tuple[str, ...] | None = None  # which ones to keep; None: all
+    calibration: str | None = None  # data that int8 ranges are measured on, see `frames.read_frames`
+    verify: str | None = None  # data that the result is checked on
+    min_agreement: float | None = None  # fraction of the labels; None: that of the precision in `parity.TOLERANCES`
+    targets: tuple[str, ...] = ()  # compute capabilities of a tensorrt-rtx engine
+    analyse: bool = False  # measure every layer's sensitivity to int8
+
+    def __post_init__(self) -> None:
+        """Raise `BadInput` for a format or precision that there is not, and for options that do not go together."""
+        if self.format not in FORMATS:
+            raise BadInput(f"--format {self.format}: expected one of {', '.join(FORMATS)}")
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise BadInput(f"--precision {self.precision}: expected one of {', '.join(PRECISIONS)}")
+        if self.precision != "int8" and (self.calibration or self.analyse):
+            raise BadInput("--calibration and --analyse are for --precision int8")
+        if self.targets and self.format not in LIBRARIES:
+            raise BadInput("--target is for --format tensorrt-rtx")
+        if self.min_agreement is not None and not 0 <= self.min_agreement <= 1:
+            raise BadInput(f"min_agreement is {self.min_agreement}, expected a fraction of the pixels, 0 to 1")
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """How far the result may be from its reference."""
+        tolerance = TOLERANCES[self.precision or "fp32"]
+        return tolerance if self.min_agreement is None else replace(tolerance, agreement=self.min_agreement)
+
+
+@dataclass(frozen=True)
+class Int8Choice:
+    """How an int8 model came about."""
+
+    source: str  # of the calibration frames
+    float_layers: tuple[str, ...]  # too sensitive
+    drifts: tuple[LayerDrift, ...]  # per layer, most sensitive first; empty unless asked for or needed
+
+
+def default_output(source: Path, wish: Wish) -> Path:
+    """Return where the result goes unless told otherwise: beside an ONNX file, or in the run folder."""
+    folder, stem = (source, "model") if source.is_dir() else (source.parent, source.stem)
+    precision = "" if wish.precision in (None, "fp32") else f"-{wish.precision}"
+    return folder / f"{stem}{precision}{'-triton' if wish.format == 'triton' else SUFFIXES[wish.format]}"
+
+
+def convert(
+    source: Path,
+    output: Path,
+    wish: Wish,
+    *,
+    reference: Run | None = None,
+    frames: Callable[[], Frames] | None = None,
+    calibration: Callable[[], Frames] | None = None,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Make what is wished for of the fp32 ONNX file `source`, checked against `reference` (None: against `source` itself).
+
+    `frames` and `calibration` give the frames where the wish names no data. Raises `BadInput` for a wish that cannot be
+    fulfilled and `RoadworthyError` when the result is not faithful; then nothing is left behind.
+    """
+    started = time.perf_counter()
+    report = progress or (lambda _text, _fraction: None)
+    if output.resolve() == source.resolve():
+        raise BadInput(f"{output}: would overwrite the file it is made from; choose another --output")
+    if output.suffix != SUFFIXES[wish.format]:
+        raise BadInput(f"{output}: expected a name that ends in {SUFFIXES[wish.format] or 'no dot'} for --format {wish.format}")
+    metadata = ModelMetadata.from_props(read_props(source), str(source))
+    model = load_model(source)
+    if wish.outputs is not None:
+        model = keep_outputs(model, wish.outputs, source.name)
+    shown = _frames(wish, metadata, frames)
+    if reference is None:
+        reference = load(source, device="cpu", backend=BACKEND, threads=usable_cores())
+    report("changing the precision", 0.05)
+    model, choice = _in_precision(model, wish, metadata, shown, reference, calibration, report)
+    if wish.format in ("openvino", *LIBRARIES):
+        merge_prelu(model)  # fused into the convolution there, unlike in ONNX Runtime
+    if wish.batch is not None and wish.batch.fixed and batch_of(model) != wish.batch.least:
+        if batch_of(model) is not None:
+            raise BadInput(f"--batch {wish.batch}: {source.name} takes exactly {batch_of(model)} frames")
+        if wish.format != "triton":  # which batches requests itself
+            fix_batch(model, wish.batch.least)
+    if wish.batch is not None and not wish.batch.fixed and batch_of(model) is not None:
+        raise BadInput(
+            f"--batch {wish.batch}: {source.name} takes exactly {batch_of(model)} frames; export it with an open batch"
+        )
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "model.onnx"
+        save_model(model, made)
+        report(f"writing {wish.format}", 0.7)
+        inside = Path(folder) / f"result{SUFFIXES[wish.format]}"
+        built = _write(made, inside, wish, metadata, source, model)
+        report("checking", 0.8)
+        parities = _check(inside, wish, metadata, shown, reference, batch_of(model))
+        _deliver(inside, output)
+    judged = next(iter(parities), None)
+    written = ExportReport(
+        path=output.name,
+        metadata=metadata,
+        outputs=tuple(value.name for value in model.graph.output),
+        opset=opset_of(model),
+        file_bytes=_size(output),
+        seconds=round(time.perf_counter() - started, 3),
+        parity=None if judged is None else parities[judged],
+        tolerance=wish.tolerance,
+        frames_source=shown.source,
+        versions=versions() | built,
+        format=wish.format,
+        precision=precision_of(model),
+        ran_on=judged or NOT_RUN,
+        parity_elsewhere={name: parity for name, parity in parities.items() if name != judged},
+        calibration_source=choice.source if choice else None,
+        float_layers=choice.float_layers if choice else (),
+        layer_drifts=choice.drifts if choice else (),
+        targets=wish.targets,
+    )
+    written.write(output)
+    _store_range(output, written.parity)
+    return written
+
+
+def _frames(wish: Wish, metadata: ModelMetadata, frames: Callable[[], Frames] | None) -> Frames:
+    """Return the frames to check on: those of the data named, of the caller, or for what is not rounded, made-up ones."""
+    height, width = metadata.height, metadata.width
+    if wish.verify is not None:
+        return read_frames(wish.verify, "val", height, width, VERIFY_FRAMES, metadata.lookup_taxonomy())
+    if frames is not None:
+        return frames()
+    if wish.precision in ("fp16", "int8"):
+        raise BadInput(
+            f"--precision {wish.precision} changes labels a little, and only real frames tell how many: name some with "
+            "--verify KIND:PATH or --verify FOLDER"
+        )
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (4, -(-height // 16), -(-width // 16), 3), dtype=np.uint8)  # [4, H/16, W/16, 3]
+    images = coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]  # [4, H, W, 3]
+    return Frames(np.ascontiguousarray(images), None, "made-up frames of coloured blocks")
+
+
+def _in_precision(
+    model: Any,
+    wish: Wish,
+    metadata: ModelMetadata,
+    shown: Frames,
+    reference: Run,
+    calibration: Callable[[], Frames] | None,
+    report: Progress,
+) -> tuple[Any, Int8Choice | None]:
+    """Return the model in the precision wished for, and for int8 how it was chosen."""
+    if wish.precision == "fp16":
+        return to_half(model), None
+    if wish.precision != "int8":
+        if wish.precision is not None and precision_of(model) != wish.precision:
+            raise BadInput(f"--precision {wish.precision}: the model is {precision_of(model)}; start from its fp32 export")
+        return model, None
+    if wish.calibration is not None:
+        known = read_frames(wish.calibration, "train", metadata.height, metadata.width, CALIBRATION_FRAMES)
+    elif calibration is not None:
+        known = calibration()
+    else:
+        raise BadInput("--precision int8 measures ranges on real frames: name some with --calibration KIND:PATH or FOLDER")
+    report(f"calibrating on {len(known.images)} frames", 0.1)
+    quantiser = Quantiser(model, known.images)
+    classes = len(metadata.class_names)
+
+    def parity(candidate: Any, frames: Frames) -> Parity:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "candidate.onnx"
+            save_model(candidate, path)
+            return compare(_open(path, BACKEND), reference, frames, classes, batch_of(candidate))
+
+    few = Frames(shown.images[:: max(1, len(shown.images) // ANALYSIS_FRAMES)][:ANALYSIS_FRAMES], None, shown.source)
+
+    def agreement(candidate: Any) -> float:
+        found = parity(candidate, few)
+        if found.agreement is not None:
+            return found.agreement
+        return 1 - (found.worst_latent_error or 0)  # a model of the latent alone has no labels to compare
+
+    def faithful(candidate: Any) -> bool:
+        try:
+            parity(candidate, shown).check(wish.tolerance)
+        except BadInput:
+            raise
+        except RoadworthyError:
+            return False
+        return True
+
+    quantised = quantiser.quantise()
+    good = faithful(quantised)
+    if good and not wish.analyse:
+        return quantised, Int8Choice(known.source, (), ())
+    drifts = layer_drifts(quantiser, agreement, lambda text, fraction: report(text, 0.2 + 0.4 * fraction))
+    if good:
+        return quantised, Int8Choice(known.source, (), tuple(drifts))
+    chosen, layers = choose_float_layers(quantiser, drifts, faithful, report)
+    return chosen, Int8Choice(known.source, layers, tuple(drifts))
+
+
+def _write(made: Path, inside: Path, wish: Wish, metadata: ModelMetadata, source: Path, model: Any) -> dict[str, str]:
+    """Write the ONNX file `made` in the format wished for to `inside`; returns the version of what did it, if it is new."""
+    inputs, outputs = signature(model)
+    if wish.format == "onnx":
+        made.rename(inside)
+    elif wish.format == "openvino":
+        version = write_ir(made, inside, metadata.to_props())
+        write_sidecar(inside, wish.format, source, metadata, {"openvino": version})
+    elif wish.format == "triton":
+        batch = wish.batch or Batch(1, 4, 8)
+        write_repository(made, inside, model_name(source), metadata, inputs, outputs, batch, "KIND_AUTO")
+    else:
+        engine = build_engine(made, inside, wish.format, wish.batch, wish.targets)
+        facts = {
+            "library": engine.library,
+            "targets": ",".join(engine.targets),
+            "batch": str(engine.batch),
+            "inputs": json.dumps(inputs),
+            "outputs": json.dumps(outputs),
+        }
+        write_sidecar(inside, wish.format, source, metadata, facts)
+        return {wish.format: engine.library.split()[-1]}
+    return {}
+
+
+def _check(
+    inside: Path, wish: Wish, metadata: ModelMetadata, frames: Frames, reference: Run, batch: int | None
+) -> dict[str, Parity]:
+    """Compare what was written on every backend that runs it here, and judge the first one's figures."""
+    if wish.format == "triton":
+        inside = next(inside.glob("*/*/model.onnx"))
+    if wish.format in LIBRARIES:
+        backends = ("tensorrt",) if has_gpu() and not wish.targets else ()
+    else:
+        backends = tuple(
+            name for name, entry in BACKENDS.items() if inside.suffix in entry.suffixes and _installed(entry.package)
+        )
+    found: dict[str, Parity] = {}
+    for backend in backends:
+        found[backend] = compare(_open(inside, backend), reference, frames, len(metadata.class_names), batch)
+        if len(found) == 1:
+            found[backend].check(wish.tolerance)
+    return found
+
+
+def _open(path: Path, backend: str) -> Run:
+    device = "cuda" if backend == "tensorrt" else "cpu"
+    return load(path, device=device, backend=backend, threads=usable_cores())
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _deliver(inside: Path, output: Path) -> None:
+    """Move the result and what belongs to it to its place; the file that is loaded comes last."""
+    if inside.is_dir():
+        output.mkdir(parents=True, exist_ok=True)
+        for folder in inside.iterdir():  # other models of the repository stay
+            replace_folder(folder, output / folder.name)
+        return
+    pairs = [(inside.with_suffix(".bin"), output.with_suffix(".bin")), (sidecar_path(inside), sidecar_path(output))]
+    for origin, target in [*pairs, (inside, output)]:
+        if origin.is_file():
+            with atomic_path(target) as temporary:
+                shutil.copyfile(origin, temporary)
+
+
+def _size(output: Path) -> int:
+    """Bytes of the model: the file and its weights, or everything in the folder."""
+    if output.is_dir():
+        return sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    weights = output.with_suffix(".bin")
+    return output.stat().st_size + (weights.stat().st_size if output.suffix == ".xml" and weights.is_file() else 0)
+
+
+def _store_range(output: Path, parity: Parity | None) -> None:
+    """Keep the range of confidence that belongs to this file; an older file's is removed."""
+    if output.is_dir():
+        return
+    reference_path(output).unlink(missing_ok=True)
+    if parity is not None and parity.confidence_range is not None:
+        write_reference(output, parity.confidence_range)
