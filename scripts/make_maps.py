@@ -16,6 +16,7 @@ from pathlib import Path
 from roadworthy.scripts.merge_roads import child, join_directions, relink
 from roadworthy.scripts.place_signals import place_signals
 from roadworthy.scripts.town_plans import PLANS, Plan
+from roadworthy.scripts.widen_bends import widen_bends
 
 MAPS_FOLDER = Path(__file__).resolve().parent.parent / "agent" / "town" / "maps"
 GEO_REFERENCE = "+proj=tmerc +lat_0=49 +lon_0=8 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
@@ -116,6 +117,7 @@ def make_map(plan: Plan, name: str) -> str:
     relink(root, moved)
     paint(root, plan)
     place_signals(root, plan)
+    widen_bends(root)
     ET.indent(root, " ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 

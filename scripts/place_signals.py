@@ -14,27 +14,18 @@ SIGNALS = {  # OpenDRIVE type and CARLA's name
 
 
 def right_of_way(plan: Plan, corner: str) -> dict[int, str]:
-    """What each street (its index) has at a corner: "light", "stop" or "yield"; streets that go first are left out."""
+    """What each street (its index) has at a corner: "light", "stop" or "yield"; a roundabout's ring goes first."""
     streets = {k: street for k, street in enumerate(plan.streets) if corner in (street.start, street.end)}
     if corner in plan.lights:
         return dict.fromkeys(streets, "light")
     ring = any(corner in corners for corners in plan.roundabouts)
     if ring:
         return {k: "yield" for k, street in streets.items() if street.back}
-    if len(streets) > 3:
-        return dict.fromkeys(streets, "stop")
     if len(streets) < 3:
         return {}
-    # Of three streets the two that lie most nearly opposite go first; the third meets a stop or a yield sign, in turns.
-    heading = {k: plan.heading(street, corner) for k, street in streets.items()}
-    stem = max(streets, key=lambda k: math.cos(math.pi + _between([heading[other] for other in streets if other != k])))
-    unlit = sorted(c for c in plan.corners if c not in plan.lights and plan.arms(c) == 3)
-    return {stem: "stop" if unlit.index(corner) % 2 == 0 else "yield"}
-
-
-def _between(headings: list[float]) -> float:
-    """The angle from the first to the second [rad]."""
-    return headings[1] - headings[0]
+    # CARLA's Traffic Manager takes turns where every arm has a sign; where some go first it may lock itself up.
+    unlit = sorted(c for c in plan.corners if c not in plan.lights and plan.arms(c) >= 3)
+    return dict.fromkeys(streets, "stop" if unlit.index(corner) % 2 == 0 else "yield")
 
 
 def place_signals(root: ET.Element, plan: Plan) -> None:

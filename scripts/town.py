@@ -9,7 +9,7 @@ import click
 @click.option("--port", type=click.IntRange(0, 65534), default=2000, show_default=True,
               help="RPC port; streams use the next one. 0 finds a free pair.")  # fmt: skip
 @click.option("--map", "map_name", default="Grid01", show_default=True,
-              help="A shipped town (Grid01, Grid02, Crooked01) or the path of any .xodr file.")  # fmt: skip
+              help="A shipped town (Grid01, Grid02, Crooked01, Ring01) or the path of any .xodr file.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the scenery and the traffic lights.")
 @click.option("--host", default="127.0.0.1", show_default=True,
               help="Address to listen on; whoever can reach it controls the town.")  # fmt: skip

@@ -43,17 +43,11 @@ class Plan:
     lights: set[str] = field(default_factory=set)
     streets: list[Street] = field(default_factory=list)
     roundabouts: list[list[str]] = field(default_factory=list)
-    radius: float = 9.0  # [m] kerb radius of junctions
+    radius: float = 11.0  # [m] kerb radius of junctions
 
     def arms(self, corner: str) -> int:
         """How many streets meet at a corner."""
         return sum(corner in (street.start, street.end) for street in self.streets)
-
-    def heading(self, street: Street, corner: str) -> float:
-        """Direction in which a street leaves one of its corners [rad, counterclockwise from east]."""
-        line = street.line(self.corners)
-        (x0, y0), (x1, y1) = (line[0], line[1]) if street.start == corner else (line[-1], line[-2])
-        return math.atan2(y1 - y0, x1 - x0)
 
     def round_bends(self) -> None:
         """Make one street of two that meet alone at a corner; a right angle between them becomes an arc of `BEND_M`."""
@@ -141,7 +135,7 @@ def grid_plan(
 
 def crooked_plan() -> Plan:
     """Held out: a small roundabout, diagonals, bends and streets of different widths."""
-    plan = Plan(radius=7.0)
+    plan = Plan(radius=9.0)
     plan.corners = {
         "a": (0, 0), "b": (115, -22), "c": (232, 8), "d": (345, -15),
         "e": (-18, 112), "g": (262, 108), "h": (368, 118),
@@ -191,7 +185,7 @@ def crooked_plan() -> Plan:
 
 def ring_plan() -> Plan:
     """Held out: an oval boulevard of two lanes each way round a large roundabout, with curved radials and diagonals between."""
-    plan = Plan(radius=8.0)
+    plan = Plan(radius=10.0)
     centre = (190.0, 165.0)
 
     def at(radius: float, degrees: float) -> Point:

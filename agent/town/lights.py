@@ -23,6 +23,7 @@ from roadworthy.agent.town.signals import Signal
 GREEN_S, YELLOW_S, RED_S = 10.0, 3.0, 2.0  # CARLA's defaults; red is the pause in which all lights of a junction are red
 BOX_BEFORE_M = 6.5
 BOX_AFTER_M = 0.5
+SIGN_AFTER_M = 2.0  # a long vehicle's nose is over the line before the Traffic Manager looks
 SIGN_REACH_M = 9.0  # a speed sign counts for vehicles that pass it this close
 DEFAULT_LIMIT_KMH = 30.0
 
@@ -47,20 +48,33 @@ class Light:
 
     def trigger_box(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """Centre and half sizes [m] of the trigger volume in the actor's own axes (zero size without a stop line)."""
-        stop = self.signal.stop
-        if stop is None:
-            return (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)
-        back = (BOX_BEFORE_M - BOX_AFTER_M) / 2
-        lane = math.radians(stop.yaw)
-        dx = stop.x - back * math.cos(lane) - self.signal.x
-        dy = stop.y - back * math.sin(lane) - self.signal.y
-        yaw = math.radians(self.pose[4])
-        local = (
-            dx * math.cos(yaw) + dy * math.sin(yaw),
-            -dx * math.sin(yaw) + dy * math.cos(yaw),
-            stop.z - self.signal.z + 0.5,
-        )
-        return local, (max(stop.half_width - 0.2, 0.3), (BOX_BEFORE_M + BOX_AFTER_M) / 2, 1.0)
+        return trigger_box(self.signal, self.pose[4])
+
+
+def _lines(signal: Signal) -> list[tuple[float, float, float, float, float]]:
+    """Of each lane that a sign commands: x, y of the line, cos, sin of the driving direction, half width [m]."""
+    return [
+        (stop.x, stop.y, math.cos(math.radians(stop.yaw)), math.sin(math.radians(stop.yaw)), stop.half_width)
+        for stop in signal.stops
+    ]
+
+
+def trigger_box(signal: Signal, yaw_deg: float) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Centre and half sizes [m] of a signal's trigger volume in the axes of its actor, which is turned by `yaw_deg`.
+
+    It lies across the commanded lanes and reaches from `BOX_BEFORE_M` before the stop line to `BOX_AFTER_M` behind it. Without
+    a stop line its size is zero.
+    """
+    stop = signal.stop
+    if stop is None:
+        return (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)
+    back, reach = (BOX_BEFORE_M - BOX_AFTER_M) / 2, (BOX_BEFORE_M + BOX_AFTER_M) / 2
+    lane, yaw = math.radians(stop.yaw), math.radians(yaw_deg)
+    dx, dy = stop.x - back * math.cos(lane) - signal.x, stop.y - back * math.sin(lane) - signal.y
+    centre = (dx * math.cos(yaw) + dy * math.sin(yaw), -dx * math.sin(yaw) + dy * math.cos(yaw), stop.z - signal.z + 0.5)
+    half_width = max(stop.half_width - 0.2, 0.3)
+    across = abs(math.sin(yaw - lane)) > 0.7  # local x points across the lane
+    return centre, (half_width, reach, 1.0) if across else (reach, half_width, 1.0)
 
 
 class Group:
@@ -125,6 +139,7 @@ class TrafficLights:
         self.groups = [Group(lights) for _, lights in sorted(members.items())]
         self.reset()
         self._boxes = np.array([self._world_box(light) for light in self.lights], np.float64).reshape(-1, 6)
+        self._orders = np.array([line for s in signals if s.kind in ("stop", "yield") for line in _lines(s)]).reshape(-1, 5)
         signs = [(s.x, s.y, math.radians(s.yaw), s.value) for s in signals if s.kind == "speed" and s.value > 0]
         self._signs = np.array(signs, np.float64).reshape(-1, 4)
 
@@ -162,6 +177,23 @@ class TrafficLights:
         same_way = np.cos(headings)[:, None] * box[:, 2] + np.sin(headings)[:, None] * box[:, 3] > 0.4
         inside = (along > -BOX_BEFORE_M) & (along < BOX_AFTER_M) & (across < box[:, 4]) & same_way & (box[:, 5] > 0)
         return np.where(inside.any(1), inside.argmax(1), -1)
+
+    def at_sign(self, fronts: Floats, headings: Floats) -> npt.NDArray[np.bool_]:
+        """Whether each vehicle stands before a stop or yield sign's line; shapes as in `at_light`.
+
+        CARLA's server tells such a vehicle "red" (and that it is at no light): its Traffic Manager then stops and takes turns.
+        """
+        line = self._orders
+        if not len(line) or not len(fronts):
+            return np.zeros(len(fronts), np.bool_)
+        dx = fronts[:, 0, None] - line[None, :, 0]  # [V, S]
+        dy = fronts[:, 1, None] - line[None, :, 1]
+        along = dx * line[:, 2] + dy * line[:, 3]
+        across = np.abs(dy * line[:, 2] - dx * line[:, 3])
+        same_way = np.cos(headings)[:, None] * line[:, 2] + np.sin(headings)[:, None] * line[:, 3] > 0.4
+        inside = (along > -BOX_BEFORE_M) & (along < SIGN_AFTER_M) & (across < line[:, 4]) & same_way
+        found: npt.NDArray[np.bool_] = inside.any(1)
+        return found
 
     def limits(self, fronts: Floats, headings: Floats) -> Floats:
         """Speed limit [km/h] of the sign that each vehicle is passing, nan where there is none; shapes as in `at_light`."""

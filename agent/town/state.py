@@ -81,7 +81,7 @@ class EpisodeState:
         states = np.array([light.state for light in lights.lights] + [LightState.GREEN])  # -1, at no light, reads green
         ids = np.append(self._records["id"][self._lights], 0)
         records["at_light"][places] = at >= 0
-        records["light"][places] = states[at]
+        records["light"][places] = np.where((at < 0) & lights.at_sign(fronts, yaw), LightState.RED, states[at])
         records["light_id"][places] = ids[at]
         passed = lights.limits(fronts, yaw)
         for place, limit in zip(places[~np.isnan(passed)], passed[~np.isnan(passed)], strict=True):

@@ -33,7 +33,7 @@ from roadworthy.agent.town.bodies import (
 from roadworthy.agent.town.collisions import Contact, advance, is_free
 from roadworthy.agent.town.entities import Actor, Pose
 from roadworthy.agent.town.errors import CallRefused
-from roadworthy.agent.town.lights import TrafficLights
+from roadworthy.agent.town.lights import TrafficLights, trigger_box
 from roadworthy.agent.town.loaded_map import LoadedMap, MapShelf
 from roadworthy.agent.town.physics import DRY, grip_of
 from roadworthy.agent.town.protocol import MAP_CHANGED, STATE_STREAM, Stream, Wire, episode_header, message_header
@@ -134,6 +134,7 @@ class World:
             if type_id:
                 actor = self.roster.add(type_id, [0, type_id, []], (sign.x, sign.y, sign.z, 0.0, sign.yaw, 0.0))
                 actor.sign_id, actor.tags = sign.id, b"\x08"
+                actor.box_centre, actor.box_extent = trigger_box(sign, sign.yaw)
         self._state = EpisodeState()
 
     # ---- actors ------------------------------------------------------------------------------------------------------

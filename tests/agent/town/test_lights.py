@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from roadworthy.agent.town.lights import BOX_AFTER_M, BOX_BEFORE_M, GREEN_S, RED_S, YELLOW_S, TrafficLights
+from roadworthy.agent.town.lights import BOX_AFTER_M, BOX_BEFORE_M, GREEN_S, RED_S, YELLOW_S, TrafficLights, trigger_box
 from roadworthy.agent.town.protocol import LightState
 from roadworthy.agent.town.signals import Signal, StopLine
 
@@ -89,3 +89,28 @@ def test_speed_signs() -> None:
     limits = lights.limits(np.array([[0.0, 0.0], [0.0, 0.0], [40.0, 0.0], [0.0, 6.0]]), np.radians([0.0, 180.0, 0.0, 0.0]))
     assert limits[0] == 50.0
     assert np.isnan(limits[1:]).all()
+
+
+def test_signs_are_felt_before_their_line_by_who_goes_their_way() -> None:
+    sign = Signal("s", "stop", 3.0, 4.0, 0.0, 0.0, -1.0, (StopLine(0.0, 0.0, 0.0, 0.0, 1.75, 1, -1, 50.0),), -1, 0)
+    lights = TrafficLights([sign], seed=0)
+    assert lights.lights == []
+    fronts = np.array([(-3.0, 0.5), (-20.0, 0.0), (5.0, 0.0), (-3.0, 3.0), (-3.0, 0.0)])
+    headings = np.array([0.0, 0.0, 0.0, 0.0, math.pi])
+    assert lights.at_sign(fronts, headings).tolist() == [True, False, False, False, False]
+    assert TrafficLights(CROSSING, seed=0).at_sign(fronts, headings).tolist() == [False] * 5
+
+
+@pytest.mark.parametrize("yaw", [0.0, 35.0, 90.0, -120.0])
+def test_a_sign_s_trigger_box_lies_over_its_lane_before_the_line(yaw: float) -> None:
+    stop = StopLine(10.0, -4.0, 0.0, yaw, 1.75, 1, -1, 50.0)
+    sign = Signal("s", "yield", 12.0, 1.0, 0.0, yaw, -1.0, (stop,), -1, 0)
+    for turned in (yaw, yaw + 90.0):
+        (x, y, _), (half_x, half_y, _) = trigger_box(sign, turned)
+        angle = math.radians(turned)
+        world = (12.0 + x * math.cos(angle) - y * math.sin(angle), 1.0 + x * math.sin(angle) + y * math.cos(angle))
+        back = (BOX_BEFORE_M - BOX_AFTER_M) / 2
+        lane = math.radians(yaw)
+        assert world == pytest.approx((10.0 - back * math.cos(lane), -4.0 - back * math.sin(lane)))
+        assert {round(half_x, 6), round(half_y, 6)} == {1.55, (BOX_BEFORE_M + BOX_AFTER_M) / 2}
+        assert (half_x > half_y) == (turned == yaw), "the long side lies along the lane"
