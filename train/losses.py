@@ -57,6 +57,9 @@ def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None,
     With class `weights [N]` it is the weighted average Σ w_t·CE / Σ w_t, as in torch: the weights' scale does not matter.
     """
     rows, truth = _rows(logits, target)
+    if weights is not None:  # torch wants both in one precision, and half of it would round the weights
+        weights = weights.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+        rows = rows.to(weights.dtype)
     total = F.cross_entropy(rows, truth, weights, ignore_index=ignore_index, reduction="sum")
     if weights is None:
         return total / _valid_count(target, ignore_index)

@@ -53,11 +53,13 @@ def cost() -> Tensor:
 WEIGHTS = torch.tensor([1.0, 4.0, 2.0, 3.0, 0.5], dtype=torch.float64)
 
 
+@torch.compiler.disable
 def uneven_bets(target: Tensor) -> Tensor:
     scores = torch.randn(target.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     return betting_map(scores)
 
 
+@torch.compiler.disable
 def soft(target: Tensor) -> Tensor:
     """Conservative labels: most of the mass on the target, the rest spread unevenly; no mass where there is no label."""
     spread = torch.rand(
@@ -318,3 +320,31 @@ def test_a_batch_without_labels_gives_zero(name: str, logits: Tensor, cost: Tens
     assert loss.item() == 0
     assert x.grad is not None
     assert (x.grad == 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_can_be_compiled(name: str, logits: Tensor, target: Tensor, cost: Tensor) -> None:
+    loss = functional_losses(cost)[name]
+    torch.compiler.reset()
+    # Tracing and the traced derivative; what a back end makes of the graph is torch's own business. Sinkhorn's loop stays
+    # eager, and so do this file's made-up targets and bets.
+    whole = name in ("cross_entropy", "weighted cross_entropy", "focal", "importance_aware", "wasserstein")
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=whole)
+    eager, traced = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    expected, found = loss(eager, target), compiled(traced, target)
+    torch.testing.assert_close(found, expected)
+    (2 * expected).backward()
+    (2 * found).backward()
+    torch.testing.assert_close(traced.grad, eager.grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_take_what_autocast_gives(name: str, logits: Tensor, target: Tensor, cost: Tensor) -> None:
+    loss = functional_losses(cost.float() if "wasserstein" in name else cost)[name]
+    half = logits.bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(half, target)
+    value.backward()
+    assert half.grad is not None
+    assert torch.isfinite(half.grad).all()
+    assert value.item() == pytest.approx(loss(logits, target).item(), rel=0.03)
