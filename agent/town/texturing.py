@@ -44,7 +44,7 @@ def packed_textures() -> NDArray[np.uint64]:
     if texels.shape[1] != TEXELS_PER_LAYER:
         raise AssertionError(f"{texels.shape[1]} texels a layer, expected {TEXELS_PER_LAYER}")
     whole = (texels + 0.5).astype(np.uint64).reshape(-1, 4)
-    packed: NDArray[np.uint64] = whole[:, 0] | whole[:, 1] << 16 | whole[:, 2] << 32 | whole[:, 3] << 48
+    packed: NDArray[np.uint64] = np.bitwise_or.reduce(whole << np.arange(0, 64, 16, dtype=np.uint64), axis=1)
     return packed
 
 
