@@ -20,7 +20,8 @@ from roadworthy.train.models import build_model
 from roadworthy.train.models.normalisation import normalise
 
 # Each kind of encoder and of decoder once, the smallest: DeepLabV3+'s decoder is lite0's, DeepLabV2 is PSPNet's encoder and
-# convolutions, FCN-8s (0.5 GB a file) has no operator that the others lack. SegNet's padding would be one even surface, in which the place of a maximum is a matter of rounding.
+# four convolutions, FCN-8s (0.5 GB a file) has no operator that the others lack. SegNet's frames need no padding here: that
+# is one even surface, in which the place of a maximum is a matter of rounding.
 SIZES = {
     "lite0": (45, 77),
     "unet": (45, 77),

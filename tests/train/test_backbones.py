@@ -86,6 +86,8 @@ def test_what_is_no_weights_file_or_has_no_backbone(tmp_path: Path) -> None:
         load_backbone(build_model("pspnet-resnet18", 3), tmp_path / "bad.safetensors")
     with pytest.raises(BadInput, match=r"gone\.safetensors"):
         load_backbone(build_model("pspnet-resnet18", 3), tmp_path / "gone.safetensors")
+    with pytest.raises(BadInput, match="save its state_dict with safetensors"):
+        load_backbone(build_model("pspnet-resnet18", 3), tmp_path / "resnet18.pth")
     for name in ("enet", "unet"):
         with torch.device("meta"):
             model = build_model(name, 3)

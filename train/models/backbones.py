@@ -48,7 +48,7 @@ def load_backbone(model: Segmenter, source: str | Path) -> None:
         raise BadInput(
             f"{name} has no encoder that others pre-train; use a ResNet, VGG-16 or Lite0 network, or train from scratch"
         )
-    tensors = _package_weights(encoder, name) if str(source) == IMAGENET else read_safetensors(Path(source))[0]
+    tensors = _package_weights(encoder, name) if str(source) == IMAGENET else _file_weights(Path(source))
     kind = encoder.name if isinstance(encoder, ResNet) else type(encoder).__name__
     wanted = dict(encoder.state_dict())
     found = _named_as_ours(encoder, tensors)
@@ -61,9 +61,17 @@ def load_backbone(model: Segmenter, source: str | Path) -> None:
     _check(str(source), kind, wanted, found)
     if isinstance(encoder, EfficientNetLite0):
         _fold_normalisation(found)
-    prefix = "encoder."
-    whole = {key if key.startswith(("fc6.", "fc7.")) else prefix + key: value for key, value in found.items()}
+    whole = {key if key.startswith(("fc6.", "fc7.")) else f"encoder.{key}": value for key, value in found.items()}
     model.load_state_dict(whole, strict=False)  # strict as to the encoder: checked above
+
+
+def _file_weights(path: Path) -> dict[str, Tensor]:
+    if path.suffix != ".safetensors":
+        raise BadInput(
+            f'{path}: expected a name that ends in .safetensors, or "{IMAGENET}"; a .pth file can run code when it is opened: '
+            "save its state_dict with safetensors.torch.save_file where you trust it"
+        )
+    return read_safetensors(path)[0]
 
 
 def _package_weights(encoder: nn.Module, name: str) -> dict[str, Tensor]:
