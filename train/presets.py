@@ -6,7 +6,6 @@ supplement). The objective is the paper's own; naming another one keeps all the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,12 +31,12 @@ class Preset:
     beta2: float = 0.99
     jitter: float = 0.2  # intensity jitter; the paper gives no strength, this is ours
 
-    def changes(self, frames: int) -> dict[str, Any]:
-        """Return the fields of `TrainConfig` that this preset sets, for training data of so many `frames`."""
+    def changes(self) -> dict[str, Any]:
+        """Return the fields of `TrainConfig` that this preset sets."""
         return {
             "model": self.model,
             "objective": self.objective,
-            "steps": self.epochs * math.ceil(frames / self.batch_size),
+            "epochs": self.epochs,
             "batch_size": self.batch_size,
             "size": self.size,
             "crop": self.crop,

@@ -27,13 +27,13 @@ def test_every_preset_is_published() -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_preset_gives_the_published_figures_as_a_configuration(name: str) -> None:
     learning_rate, weight, segmenter_steps, gambler_steps, epochs, batch = PUBLISHED[name]
-    config = dataclasses.replace(TrainConfig(data="camvid:somewhere"), **get_preset(name).changes(frames=367))
+    config = dataclasses.replace(TrainConfig(data="camvid:somewhere"), **get_preset(name).changes())
     assert config.learning_rate == config.critic_learning_rate == learning_rate
     assert (config.batch_size, config.beta1, config.beta2, config.weight_decay) == (batch, 0.5, 0.99, 5e-4)
     (term,) = parse_spec(config.objective)
     options = read_options(GamblingOptions, term.options, term.name)
     assert options == GamblingOptions(weight, 0.02, segmenter_steps, gambler_steps)
-    assert config.steps == epochs * -(-367 // batch)
+    assert config.updates(samples=367) == -(-epochs * 367 // batch)
     assert config.crop == (512, 512)
     assert config.model.startswith(name.split("-")[0])
 
