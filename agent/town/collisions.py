@@ -1,16 +1,13 @@
-"""Contacts between oriented boxes: who touches whom, with what impulse, and how both answer.
+"""A tick of motion: every body moves in substeps, and who touches whom answers (`contacts.py`).
 
 Every solid body is a box that stands upright (yaw only) with a bottom and a top. Two boxes overlap when no axis of
 either separates them; the axis of least overlap is the contact normal and the centre of the shared area the contact
-point. The answer is one impulse along the normal (restitution `BOUNCE`) and one across it (Coulomb friction
-`FRICTION`), with the bodies' masses and yaw inertias; what stands still by itself (scenery, props, cars without physics)
-counts as infinitely heavy. Impulses are in N s and summed per pair over a tick: that is what a collision sensor reports.
+point. Impulses are in N s and summed per pair over a tick: that is what a collision sensor reports.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -22,119 +19,23 @@ from roadworthy.agent.town.bodies import (
     HALF_LENGTH,
     HALF_WIDTH,
     HEIGHT,
-    INERTIA,
-    MASS,
     OFFSET_X,
     REACH,
-    SHOVE_X,
-    SHOVE_Y,
     TOP,
     YAW,
     Bodies,
     Floats,
-    Kind,
     X,
     Y,
     Z,
 )
 from roadworthy.agent.town.boxes import CELL_M, Ints, StaticBoxes, overlap
-from roadworthy.agent.town.physics import Grip, step_vehicle, step_walker
+from roadworthy.agent.town.contacts import VEHICLE, WALKER, Contact, answer, remember
+from roadworthy.agent.town.physics import Grip, step_vehicle
+from roadworthy.agent.town.walking import step_walker
 
-BOUNCE = 0.12
-FRICTION = 0.35
-SLOP_M = 0.01  # overlap that is left alone, so that resting contacts do not tremble
-RECOVERY = 0.7  # share of the overlap that one substep removes
 SUBSTEP_S = 0.02  # longest physics step
-KNOCK_MPS = 1.0  # a walker struck harder than this falls and slides
 MAX_CONTACTS = 512  # pairs remembered per tick
-VEHICLE, WALKER = int(Kind.VEHICLE), int(Kind.WALKER)
-
-
-@dataclass(frozen=True)
-class Contact:
-    """One pair that touched during a tick."""
-
-    slot: int
-    other: int  # slot of the other body, or -1 - index of the scenery's box
-    impulse_ns: tuple[float, float, float]  # on the first body [N s]
-
-
-@numba.njit(cache=True)
-def _remember(pairs: Ints, impulses: Floats, count: int, a: int, b: int, jx: float, jy: float) -> int:
-    """Add an impulse on body `a` to the tick's list; returns the new length."""
-    for k in range(count):
-        if pairs[k, 0] == a and pairs[k, 1] == b:
-            impulses[k, 0] += jx
-            impulses[k, 1] += jy
-            return count
-    if count < pairs.shape[0]:
-        pairs[count, 0], pairs[count, 1] = a, b
-        impulses[count, 0], impulses[count, 1] = jx, jy
-        return count + 1
-    return count
-
-
-@numba.njit(cache=True)
-def _answer(
-    a: int,
-    b: int,
-    move_b: bool,
-    depth: float,
-    nx: float,
-    ny: float,
-    px: float,
-    py: float,
-    pose: Floats,
-    velocity: Floats,
-    spin: Floats,
-    drive: Floats,
-    model: Floats,
-    kind: npt.NDArray[np.int8],
-    move_a: bool,
-) -> tuple[float, float]:
-    """Push two touching bodies apart (`b < 0`: scenery); returns the impulse on `a` [N s]."""
-    inv_a = 1.0 / model[a, MASS] if move_a else 0.0
-    inv_b = 1.0 / model[b, MASS] if move_b else 0.0
-    turn_a = 1.0 / model[a, INERTIA] if move_a and kind[a] == VEHICLE else 0.0
-    turn_b = 1.0 / model[b, INERTIA] if move_b and kind[b] == VEHICLE else 0.0
-    rax, ray = px - pose[a, X], py - pose[a, Y]
-    wa = math.radians(spin[a, 2])
-    vx, vy = -(velocity[a, 0] - wa * ray), -(velocity[a, 1] + wa * rax)  # velocity of b relative to a at the contact
-    rbx = rby = 0.0
-    if b >= 0:
-        rbx, rby = px - pose[b, X], py - pose[b, Y]
-        wb = math.radians(spin[b, 2])
-        vx += velocity[b, 0] - wb * rby
-        vy += velocity[b, 1] + wb * rbx
-    closing = vx * nx + vy * ny
-    jx = jy = 0.0
-    if closing < 0.0:
-        arm_a, arm_b = rax * ny - ray * nx, rbx * ny - rby * nx
-        j = -(1.0 + BOUNCE) * closing / (inv_a + inv_b + arm_a * arm_a * turn_a + arm_b * arm_b * turn_b)
-        tx, ty = -ny, nx
-        arm_ta, arm_tb = rax * ty - ray * tx, rbx * ty - rby * tx
-        jt = -(vx * tx + vy * ty) / (inv_a + inv_b + arm_ta * arm_ta * turn_a + arm_tb * arm_tb * turn_b)
-        jt = min(max(jt, -FRICTION * j), FRICTION * j)
-        jx, jy = j * nx + jt * tx, j * ny + jt * ty  # on b; the opposite on a
-        if move_a:
-            velocity[a, 0] -= jx * inv_a
-            velocity[a, 1] -= jy * inv_a
-            spin[a, 2] -= math.degrees((rax * jy - ray * jx) * turn_a)
-        if move_b:
-            velocity[b, 0] += jx * inv_b
-            velocity[b, 1] += jy * inv_b
-            spin[b, 2] += math.degrees((rbx * jy - rby * jx) * turn_b)
-        if kind[a] == WALKER and math.hypot(jx, jy) * inv_a > KNOCK_MPS:
-            drive[a, SHOVE_X], drive[a, SHOVE_Y] = velocity[a, 0], velocity[a, 1]
-        if b >= 0 and kind[b] == WALKER and math.hypot(jx, jy) * inv_b > KNOCK_MPS:
-            drive[b, SHOVE_X], drive[b, SHOVE_Y] = velocity[b, 0], velocity[b, 1]
-    apart = RECOVERY * max(depth - SLOP_M, 0.0) / (inv_a + inv_b)
-    pose[a, X] -= nx * apart * inv_a
-    pose[a, Y] -= ny * apart * inv_a
-    if move_b:
-        pose[b, X] += nx * apart * inv_b
-        pose[b, Y] += ny * apart * inv_b
-    return -jx, -jy
 
 
 @numba.njit(cache=True)
@@ -214,9 +115,9 @@ def _advance(
                     shape[b, HALF_WIDTH],
                 )
                 if depth > 0.0:
-                    jx, jy = _answer(a, b, move_b, depth, nx, ny, px, py, pose, velocity, spin, drive, model, kind, move_a)
+                    jx, jy = answer(a, b, move_b, depth, nx, ny, px, py, pose, velocity, spin, drive, model, kind, move_a)
                     if jx != 0.0 or jy != 0.0:
-                        count = _remember(pairs, impulses, count, a, b, jx, jy)
+                        count = remember(pairs, impulses, count, a, b, jx, jy)
             if not move_a or (kind[a] == WALKER and drive[a, DRIVEN] > 0.0):
                 continue
             first_column = max(int((pose[a, X] - reach - origin_x) / CELL_M), 0)
@@ -247,11 +148,11 @@ def _advance(
                             boxes[s, 4],
                         )
                         if depth > 0.0:
-                            jx, jy = _answer(
+                            jx, jy = answer(
                                 a, -1 - s, False, depth, nx, ny, px, py, pose, velocity, spin, drive, model, kind, True
                             )
                             if jx != 0.0 or jy != 0.0:
-                                count = _remember(pairs, impulses, count, a, -1 - s, jx, jy)
+                                count = remember(pairs, impulses, count, a, -1 - s, jx, jy)
     return count
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from roadworthy.agent.town.attachments import to_local
 from roadworthy.agent.town.bodies import YAW
 from roadworthy.agent.town.entities import Actor
+from roadworthy.agent.town.footing import GRAVITY
 from roadworthy.agent.town.instruments import Sensor
-from roadworthy.agent.town.physics import GRAVITY
 from roadworthy.agent.town.protocol import Wire
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
-"""How vehicles and walkers move. Deterministic: the same states and controls give the same states, bit for bit.
+"""How vehicles move. Deterministic: the same states and controls give the same states, bit for bit.
 
-**Vehicles** are rigid bodies on two axles (the "bicycle" model with tyre slip). In the body frame, with forward speed
-u, sideways speed w (to the right) and yaw rate r (clockwise from above), per substep dt:
+A vehicle is a rigid body on two axles (the "bicycle" model with tyre slip; R. Rajamani, "Vehicle Dynamics and Control",
+2012, chapter 2). In the body frame, with forward speed [m/s] u, sideways speed w (to the right) and yaw rate r (clockwise
+from above), per substep dt:
 
 - steering: the road-wheel angle δ follows `steer * max_steer * curve(speed)` at no more than `STEER_RATE` of full lock
   per second; the curve is CARLA's steering curve (factor by speed);
@@ -19,10 +20,13 @@ u, sideways speed w (to the right) and yaw rate r (clockwise from above), per su
 - the body pitches and rolls on its springs with a first-order lag, two-wheelers lean into the curve;
 - no road is perfectly even: headings wander by about a hundredth of a degree (deterministic, depends on place and actor).
 
-A body above the ground by more than `AIRBORNE_M` falls freely; otherwise it follows the ground's height.
+A body in the air falls freely, else it follows the ground's height (`footing.py`).
 
-**Walkers** accelerate towards the wanted velocity at up to `WALKER_ACCELERATION`, turn towards where they go, slide after
-a blow until friction stops them.
+Where the numbers come from: the friction ellipse and the order of the cornering stiffness (10 per radian and axle load) are
+those of H. B. Pacejka, "Tyre and Vehicle Dynamics", 2012; the rolling resistance is 0.013 times the weight, near Rajamani's
+0.015 (chapter 4); a wet road takes 30 % of the braking grip, as accident reconstruction assumes (0.7 to 0.8 dry, 0.5 to 0.6
+wet). The sideways grip of 1.7 is no ordinary tyre's: CARLA's are that sticky, and its Traffic Manager takes corners at
+speeds that count on it.
 """
 
 from __future__ import annotations
@@ -35,7 +39,6 @@ import numpy as np
 
 from roadworthy.agent.town.blueprints import Drive
 from roadworthy.agent.town.bodies import (
-    BOTTOM,
     BRAKE,
     BRAKE_NOW,
     BRAKE_RATE,
@@ -46,7 +49,6 @@ from roadworthy.agent.town.bodies import (
     CURVE_POINTS,
     CURVE_STEP,
     DRAG,
-    DRIVEN,
     FRESH,
     FRONT,
     GEAR,
@@ -69,8 +71,6 @@ from roadworthy.agent.town.bodies import (
     REAR,
     REVERSE,
     ROLL,
-    SHOVE_X,
-    SHOVE_Y,
     STEER,
     STEER_ANGLE,
     THROTTLE,
@@ -82,8 +82,8 @@ from roadworthy.agent.town.bodies import (
     Y,
     Z,
 )
+from roadworthy.agent.town.footing import AIRBORNE_M, GRAVITY, follow_ground
 
-GRAVITY = 9.81  # [m/s²]
 SIDE_GRIP = 1.7  # sideways friction on dry asphalt: CARLA's tyres are sticky, and its Traffic Manager counts on it
 BRAKE_GRIP = 0.95  # friction that braking and driving can use on dry asphalt
 WET_SIDE_LOSS = 0.1  # share of the sideways grip that a fully wet road takes
@@ -96,15 +96,10 @@ THROTTLE_LAG_S = 0.12
 BRAKE_LAG_S = 0.06
 ROLLING_MPS2 = 0.13
 ENGINE_DRAG_MPS2 = 0.55
-AIRBORNE_M = 0.35
 SUSPENSION_LAG_S = 0.22
 PITCH_DEG_PER_MPS2 = 0.22
-CLIMB_MPS = 2.5  # how fast a body follows a step of the ground
 UNEVENNESS_DEG_PER_M = 0.004
 SETTLE_DEG = 0.003  # heading that a car loses when it settles on its wheels
-WALKER_ACCELERATION = 9.0  # [m/s²]
-WALKER_TURN_DEG_S = 360.0
-WALKER_SLIDE_MPS2 = 4.5  # deceleration of a walker who was knocked over
 DEFAULT_CURVE = ((0.0, 1.0), (20.0, 0.9), (60.0, 0.8), (120.0, 0.7))  # CARLA's steering curve: [km/h], factor
 
 
@@ -262,7 +257,7 @@ def step_vehicle(
     velocity[i, 1] = sin * u + cos * w
     pose[i, X] += velocity[i, 0] * dt
     pose[i, Y] += velocity[i, 1] * dt
-    _follow_ground(i, dt, height, pose, velocity, push[i, 2] / mass, weightless)
+    follow_ground(i, dt, height, pose, velocity, push[i, 2] / mass, weightless)
 
     # The body on its springs
     blend = 1.0 - math.exp(-dt / SUSPENSION_LAG_S)
@@ -276,67 +271,3 @@ def step_vehicle(
     spin[i, 2] = math.degrees(r)
     pose[i, PITCH] = drive[i, LEAN_PITCH]
     pose[i, ROLL] = drive[i, LEAN_ROLL]
-
-
-@numba.njit(cache=True)
-def _follow_ground(i: int, dt: float, height: float, pose: Floats, velocity: Floats, lift: float, weightless: bool) -> None:
-    """Fall, land, or follow the ground that lies `height` metres below the body's lowest point."""
-    if height > AIRBORNE_M or lift > GRAVITY or (height > 0.0 and velocity[i, 2] > 0.5):
-        velocity[i, 2] += dt * (lift - (0.0 if weightless else GRAVITY))
-        fall = velocity[i, 2] * dt
-        if height + fall < 0.0:
-            fall = -height
-            velocity[i, 2] = 0.0
-        pose[i, Z] += fall
-    else:
-        step = min(max(-height, -CLIMB_MPS * dt), CLIMB_MPS * dt)
-        if weightless and step < 0.0:
-            step = 0.0
-        pose[i, Z] += step
-        velocity[i, 2] = step / dt
-
-
-@numba.njit(cache=True)
-def step_walker(
-    i: int,
-    dt: float,
-    pose: Floats,
-    velocity: Floats,
-    push: Floats,
-    control: Floats,
-    drive: Floats,
-    shape: Floats,
-    model: Floats,
-    ground: Floats,
-    weightless: bool,
-) -> None:
-    """Advance walker `i` by `dt` seconds: towards its wanted velocity, or sliding after a blow."""
-    shove = math.hypot(drive[i, SHOVE_X], drive[i, SHOVE_Y])
-    foot = pose[i, Z] + shape[i, BOTTOM]
-    if shove > 0.0:
-        left = max(shove - WALKER_SLIDE_MPS2 * dt, 0.0) / shove
-        drive[i, SHOVE_X] *= left
-        drive[i, SHOVE_Y] *= left
-        velocity[i, 0] = drive[i, SHOVE_X]
-        velocity[i, 1] = drive[i, SHOVE_Y]
-    elif drive[i, DRIVEN] > 0.0:
-        return  # the client moved it this tick
-    else:
-        speed = control[i, 3]
-        dx = control[i, 0] * speed - velocity[i, 0]
-        dy = control[i, 1] * speed - velocity[i, 1]
-        change = math.hypot(dx, dy)
-        if change > 0.0:
-            share = min(WALKER_ACCELERATION * dt / change, 1.0)
-            velocity[i, 0] += dx * share
-            velocity[i, 1] += dy * share
-        if speed > 0.0 and abs(control[i, 0]) + abs(control[i, 1]) > 1e-6:
-            turn = math.degrees(math.atan2(control[i, 1], control[i, 0])) - pose[i, YAW]
-            turn -= 360.0 * math.floor((turn + 180.0) / 360.0)
-            pose[i, YAW] += min(max(turn, -WALKER_TURN_DEG_S * dt), WALKER_TURN_DEG_S * dt)
-            pose[i, YAW] -= 360.0 * math.floor((pose[i, YAW] + 180.0) / 360.0)
-    velocity[i, 0] += push[i, 0] / model[i, MASS] * dt
-    velocity[i, 1] += push[i, 1] / model[i, MASS] * dt
-    pose[i, X] += velocity[i, 0] * dt
-    pose[i, Y] += velocity[i, 1] * dt
-    _follow_ground(i, dt, foot - ground[i, HEIGHT], pose, velocity, push[i, 2] / model[i, MASS], weightless)

@@ -16,7 +16,7 @@ import numpy as np
 from roadworthy.agent.town import inertial, pictures, touch
 from roadworthy.agent.town.attachments import rotation
 from roadworthy.agent.town.bodies import Floats
-from roadworthy.agent.town.collisions import Contact
+from roadworthy.agent.town.contacts import Contact
 from roadworthy.agent.town.entities import Actor
 from roadworthy.agent.town.instruments import Camera, Lidar, Probe, Radar, Sensor
 from roadworthy.agent.town.obstacles import GROUND, probe

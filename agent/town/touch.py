@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from roadworthy.agent.town.collisions import Contact
+from roadworthy.agent.town.contacts import Contact
 from roadworthy.agent.town.protocol import Vector, Wire
 
 if TYPE_CHECKING:

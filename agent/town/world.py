@@ -30,7 +30,8 @@ from roadworthy.agent.town.bodies import (
     Y,
     Z,
 )
-from roadworthy.agent.town.collisions import Contact, advance, is_free
+from roadworthy.agent.town.collisions import advance, is_free
+from roadworthy.agent.town.contacts import Contact
 from roadworthy.agent.town.entities import Actor, Pose
 from roadworthy.agent.town.errors import CallRefused
 from roadworthy.agent.town.lights import TrafficLights, trigger_box

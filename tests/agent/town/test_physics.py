@@ -9,7 +9,8 @@ from roadworthy.agent.town.blueprints import BLUEPRINTS
 from roadworthy.agent.town.bodies import FRONT, MASS, REAR, Bodies, Kind
 from roadworthy.agent.town.boxes import StaticBoxes
 from roadworthy.agent.town.collisions import advance
-from roadworthy.agent.town.physics import BRAKE_GRIP, DRY, GRAVITY, Grip, grip_of, set_model
+from roadworthy.agent.town.footing import GRAVITY
+from roadworthy.agent.town.physics import BRAKE_GRIP, DRY, Grip, grip_of, set_model
 
 NOTHING = StaticBoxes.build(np.zeros((0, 6)))
 CATALOGUE = {blueprint.id: blueprint for blueprint in BLUEPRINTS}
