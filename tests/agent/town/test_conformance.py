@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from roadworthy.agent.town.process import TownProcess
+from roadworthy.scripts import make_api_table
 
 pytest.importorskip("carla", reason="needs the carla client: pip install 'roadworthy[drive]'")
 
@@ -39,3 +41,11 @@ def test_client(name: str, town: TownProcess, records: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert town.alive(), town.said()
     assert done.exists(), f"{result.stdout}\n{result.stderr}\ntown: {town.said()}"
+
+
+def test_the_table_of_supported_api(records: Path) -> None:
+    """docs/town_api.md says what the checks above have just shown."""
+    if {path.stem for path in records.glob("*.json")} != set(NAMES):
+        pytest.skip("needs every check of this file to have passed in this run")
+    result = CliRunner().invoke(make_api_table.main, ["--check", "--from", str(records)])
+    assert result.exit_code == 0, result.output

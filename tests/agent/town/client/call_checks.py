@@ -137,13 +137,13 @@ def every_command(client: carla.Client) -> None:
             command.SetSimulatePhysics(car, True),
             command.SetEnableGravity(car, True),
             command.SetAutopilot(car, False),
-            command.ShowDebugTelemetry(car.id, False),
-            command.SetVehicleLightState(car, carla.VehicleLightState.Fog),
+            command.SetVehicleLightState(car.id, carla.VehicleLightState.Fog),
             command.DestroyActor(10**6),
         ]
         tried = {type(each).__name__ for each in commands}
         known = {name for name, value in vars(command).items() if isinstance(value, type)}
-        assert known - tried <= {"Response", "FutureActor"}, known - tried
+        # The client of 0.9.16 has no converter for ShowDebugTelemetry: it cannot be sent.
+        assert known - tried <= {"Response", "FutureActor", "ShowDebugTelemetry"}, known - tried
         answers = client.apply_batch_sync(commands, False)
         failed = [(type(each).__name__, answer.error) for each, answer in zip(commands, answers, strict=True) if answer.error]
         assert [name for name, _ in failed] == ["DestroyActor"], failed

@@ -12,7 +12,9 @@ VALUES = {
     "Color", "OpticalFlowPixel", "FloatColor", "TextureColor", "TextureFloatColor", "Vector2D", "Vector3D", "Location",
     "Rotation", "Transform", "BoundingBox", "Quaternion", "GeoLocation", "Timestamp", "bone_transform", "vector_of_bones",
     "bone_transform_out", "vector_of_bones_out", "bone_transform_socket", "GearPhysicsControl", "WheelPhysicsControl",
+    "FakeImage", "Osm2Odr", "Osm2OdrSettings", "OpendriveGenerationParameters",
 }  # fmt: skip
+NO_COMMANDS = {"Response", "FutureActor"}
 REFUSED, LOGGED, NO_EFFECT = "refused", "refused, in the town's log only", "accepted, no effect"
 used: set[str] = set()
 remarks: dict[str, str] = {}  # member -> how the town treats it, where that is not simply by doing it
@@ -36,11 +38,23 @@ def members(class_: type) -> dict[str, Any]:
     }
 
 
+def noted_classes() -> dict[str, type]:
+    """The classes whose members are noted: no plain values, no enumerations."""
+    return {
+        name: class_ for name, class_ in public_classes(carla).items() if name not in VALUES and not hasattr(class_, "values")
+    }
+
+
+def catalogue() -> dict[str, list[str]]:
+    """Members by class; the batch commands count as members of `command`."""
+    found = {name: sorted(members(class_)) for name, class_ in noted_classes().items()}
+    found["command"] = sorted(set(public_classes(carla.command)) - NO_COMMANDS)
+    return {name: names for name, names in sorted(found.items()) if names}
+
+
 def start() -> None:
     """Replace every method and property by one that notes its use."""
-    for name, class_ in public_classes(carla).items():
-        if name in VALUES or hasattr(class_, "values"):
-            continue
+    for name, class_ in noted_classes().items():
         for member, value in members(class_).items():
             title = f"{name}.{member}"
             if isinstance(value, property):

@@ -1,5 +1,7 @@
 """Run one check against a town: `python run.py PORT NAME DONE`. `test_conformance.py` runs them all.
 
+`python run.py --list` prints all checks, and all members of the client that can be noted.
+
 Each has a process of its own: the client can abort it. The file DONE is written when the check has passed; it lists the members
 of the `carla` package that the check has used, and those that it has found refused.
 """
@@ -16,11 +18,12 @@ FILES = sorted(path.stem for path in Path(__file__).parent.glob("*_checks.py"))
 
 
 def main() -> None:
+    catalogue = recording.catalogue()
     recording.start()
     for name in FILES:
         importlib.import_module(name)
-    if len(sys.argv) == 2 and sys.argv[1] == "--list":
-        sys.stdout.write("\n".join(CHECKS))
+    if sys.argv[1:] == ["--list"]:
+        sys.stdout.write(json.dumps({"checks": list(CHECKS), "members": catalogue}))
         return
     CHECKS[sys.argv[2]](another_client())
     done = Path(sys.argv[3])

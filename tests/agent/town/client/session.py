@@ -10,7 +10,7 @@ import carla
 import numpy as np
 
 STEP_S = 0.05
-PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 0  # of the town that `run.py` is pointed at
+PORT = int(sys.argv[1]) if len(sys.argv) > 2 else 0  # of the town that `run.py` is pointed at
 CHECKS: dict[str, Callable[[carla.Client], None]] = {}
 
 
