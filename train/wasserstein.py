@@ -41,7 +41,7 @@ def _value_and_gradient(
     # A last column of zeros stands for the ignored label: its pixels cost nothing and pull nowhere.
     by_truth = torch.zeros((classes, classes + 1), dtype=dtype, device=logits.device)
     by_truth[:, :classes] = cost.to(dtype=dtype, device=logits.device).T  # by_truth[p, t] = cost[t, p]
-    truth = torch.where(target == ignore_index, classes, target).view(batch, height * width)  # [B, H * W]
+    labels = target.reshape(batch, height * width)  # [B, H * W]
     scale = 1.0 / (target != ignore_index).sum().clamp(min=1).to(dtype)  # scalar
     rows_last = not logits.is_contiguous() and logits.is_contiguous(memory_format=torch.channels_last)
     gradient = torch.empty_like(logits) if with_gradient else None
@@ -50,11 +50,12 @@ def _value_and_gradient(
     if rows_last:  # pixel rows [B * H * W, N]: one row holds one pixel's classes
         rows = logits.permute(0, 2, 3, 1).reshape(-1, classes)
         gradient_rows = None if gradient is None else gradient.permute(0, 2, 3, 1).view(-1, classes)
-        table, truth = by_truth.T.contiguous(), truth.view(-1)
+        table, labels = by_truth.T.contiguous(), labels.view(-1)
         for start in range(0, rows.shape[0], chunk):
             part = slice(start, start + chunk)
             probability = torch.softmax(rows[part], 1, dtype=dtype)  # [P, N]
-            priced = table.index_select(0, truth[part])  # [P, N], the cost of each prediction there
+            truth = torch.where(labels[part] == ignore_index, classes, labels[part])  # [P]
+            priced = table.index_select(0, truth)  # [P, N], the cost of each prediction there
             loss = (probability * priced).sum(1, keepdim=True)  # [P, 1]
             total += loss.sum()
             if gradient_rows is not None:
@@ -66,7 +67,8 @@ def _value_and_gradient(
             for start in range(0, height * width, chunk):
                 part = slice(start, start + chunk)
                 probability = torch.softmax(planes[image, :, part], 0, dtype=dtype)  # [N, P]
-                priced = by_truth.index_select(1, truth[image, part])  # [N, P]
+                truth = torch.where(labels[image, part] == ignore_index, classes, labels[image, part])  # [P]
+                priced = by_truth.index_select(1, truth)  # [N, P]
                 loss = (probability * priced).sum(0)  # [P]
                 total += loss.sum()
                 if gradient_planes is not None:
