@@ -16,6 +16,7 @@ from roadworthy.train.ground import (
     importance,
     importance_weights,
     load_ground,
+    open_ground,
     severity,
 )
 
@@ -125,3 +126,27 @@ def test_the_huber_metric_is_smooth_at_its_threshold() -> None:
 def test_unknown_metrics_and_parameters_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(BadInput):
         ground_metric(np.eye(2), **options)  # type: ignore[arg-type]
+
+
+def test_a_user_names_a_matrix_or_a_file(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(open_ground("severity", CAMVID).cost, severity(CAMVID).cost)
+    np.testing.assert_array_equal(open_ground("importance", CITYSCAPES).cost, importance(CITYSCAPES).cost)
+    path = tmp_path / "learnt.yaml"
+    severity(TOWN).with_metric("power").save(path)
+    np.testing.assert_array_equal(open_ground(str(path), TOWN).cost, load_ground(path, TOWN).cost)
+    with pytest.raises(BadInput, match="'serverity' is neither a file nor one of: severity, importance"):
+        open_ground("serverity", TOWN)
+
+
+@pytest.mark.parametrize(
+    ("taxonomy", "most", "least"),
+    [
+        (CITYSCAPES, {"person", "rider", "car", "truck", "bus", "motorcycle", "bicycle"}, {"sky"}),
+        (CAMVID, {"car", "pedestrian", "bicyclist"}, {"sky"}),
+    ],
+    ids=["cityscapes", "camvid"],
+)
+def test_importance_groups_are_the_papers(taxonomy: Taxonomy, most: set[str], least: set[str]) -> None:
+    third = {"road", "sidewalk", "train", "traffic light", "traffic sign", "pavement", "sign"}
+    for name, weight in zip(taxonomy.classes, importance_weights(taxonomy), strict=True):
+        assert weight == (4 if name in most else 1 if name in least else 3 if name in third else 2), name
