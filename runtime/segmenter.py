@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +89,23 @@ class Segmenter:
         backend = self._backend
         backend.put(frames, self._every if outputs is None else self.positions(outputs))
         backend.compute()
-        return Segmentation(**{**_NOTHING, **dict(zip(names, backend.fetch(), strict=True))})
+        return _pack(names, backend.fetch())
+
+    def time_stages(self, frames: npt.NDArray[np.uint8]) -> dict[str, float]:
+        """Run `frames` once and return how long [ms] each part took: copy in, compute, copy out, and our own Python (post)."""
+        marks = [time.perf_counter_ns()]
+        self.check(frames)
+        marks.append(time.perf_counter_ns())
+        self._backend.put(frames, self._every)
+        marks.append(time.perf_counter_ns())
+        self._backend.compute()
+        marks.append(time.perf_counter_ns())
+        arrays = self._backend.fetch()
+        marks.append(time.perf_counter_ns())
+        _pack(self.outputs, arrays)
+        marks.append(time.perf_counter_ns())
+        before, copy_in, compute, copy_out, after = ((late - early) / 1e6 for early, late in pairwise(marks))
+        return {"copy_in": copy_in, "compute": compute, "copy_out": copy_out, "post": before + after}
 
     def positions(self, outputs: Sequence[str]) -> tuple[int, ...]:
         """Return the backend's indices of the outputs named; raises `BadInput` for one that the model does not have."""
@@ -164,6 +182,11 @@ def _read_metadata(path: Path) -> ModelMetadata:
         metadata = read_sidecar(path).metadata
     measured = read_reference(path)
     return metadata if measured is None else replace(metadata, confidence_reference=measured)
+
+
+def _pack(names: Sequence[str], arrays: Sequence[npt.NDArray[Any]]) -> Segmentation:
+    """Put arrays into their named places."""
+    return Segmentation(**{**_NOTHING, **dict(zip(names, arrays, strict=True))})
 
 
 def _chw(latent: npt.NDArray[np.float32]) -> tuple[int, int, int]:

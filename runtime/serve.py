@@ -11,17 +11,16 @@ import os
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from roadworthy.runtime.errors import BadInput, MissingExtra, RoadworthyError
 from roadworthy.runtime.files import decode_rgb
+from roadworthy.runtime.scaling import segment_image
 from roadworthy.runtime.segmenter import Segmenter
 
 
@@ -169,16 +168,9 @@ class Server:
         if len(content) > self._config.max_image_bytes:
             raise BadInput(f"image: {len(content)} bytes, expected at most {self._config.max_image_bytes}; compress it more")
         pixels = decode_rgb(content, "image")
-        height, width = pixels.shape[:2]
-        size = (self._segmenter.metadata.width, self._segmenter.metadata.height)
-        scaled = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR), np.uint8)
-        wanted: Sequence[str] = [name for name in ("labels", "confidence") if name in self._segmenter.outputs]
         with self._lock:
-            result = self._segmenter(scaled[None], wanted)
-        assert result.labels is not None
-        labels = np.asarray(Image.fromarray(result.labels[0]).resize((width, height), Image.Resampling.NEAREST), np.uint8)
-        mean = np.nan if result.confidence is None else result.confidence.mean()
-        return {"labels": labels, "mean_confidence": np.asarray([mean], np.float32)}
+            labels, mean = segment_image(self._segmenter, pixels)
+        return {"labels": labels, "mean_confidence": np.asarray([np.nan if mean is None else mean], np.float32)}
 
 
 def _let_triton_find_python() -> None:

@@ -21,9 +21,9 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.scaling import scale_frame, scale_labels
 from roadworthy.runtime.segmenter import Segmentation, Segmenter
 
 Policy = Literal["fresh", "lossless"]
@@ -57,11 +57,7 @@ class Segmented:
         """Return the label ids at the captured frame's size, `uint8 [H, W]`."""
         if self.result.labels is None:
             raise BadInput("the model has no labels output; export it with --outputs labels,confidence")
-        labels = self.result.labels[0]  # [1, h, w] -> [h, w]
-        height, width = self.pixels.shape[:2]
-        if labels.shape == (height, width):
-            return labels
-        return np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST), dtype=np.uint8)
+        return scale_labels(self.result.labels[0], *self.pixels.shape[:2])  # [1, h, w] -> [H, W]
 
 
 @dataclass
@@ -238,7 +234,7 @@ class Stream:
     def _capture(self) -> None:
         """First stage: take frames from the source and scale them to the model's size."""
         try:
-            size = (self._segmenter.metadata.width, self._segmenter.metadata.height)
+            size = (self._segmenter.metadata.height, self._segmenter.metadata.width)
             before = time.monotonic()
             for number, frame in enumerate(self._source):
                 now = time.monotonic()
@@ -294,11 +290,9 @@ class Stream:
 
 
 def _scale(frame: Captured, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Scale a frame to `size` (width, height), bilinearly: `[H, W, 3]` -> `[1, h, w, 3]`."""
+    """Check a frame and scale it to `size` (height, width): `[H, W, 3]` -> `[1, h, w, 3]`."""
     pixels = frame.pixels
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         found = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
         raise BadInput(f"the source gave {found} for frame {frame.name!r}, expected uint8 [H, W, 3] RGB")
-    if (pixels.shape[1], pixels.shape[0]) != size:
-        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR), dtype=np.uint8)
-    return pixels[None]
+    return scale_frame(pixels, *size)[None]

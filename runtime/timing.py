@@ -17,6 +17,7 @@ from roadworthy.runtime.errors import BadInput
 
 RESAMPLES = 1000  # of the bootstrap
 SLOW_TAIL = 1.5  # p90 above this many times p50 is called noisy
+OUTLIER = 3.0  # a call above this many times the median is counted as one
 DRIFT = 0.15  # relative change of the median between first and second half that is called noisy
 
 
@@ -61,6 +62,16 @@ class Latency:
         return max(self.samples_ms)
 
     @property
+    def jitter_ms(self) -> float:
+        """Mean absolute difference between one call and the next."""
+        return float(np.abs(np.diff(self.samples_ms)).mean()) if len(self.samples_ms) > 1 else 0.0
+
+    @property
+    def outliers(self) -> int:
+        """Calls that took more than `OUTLIER` times the median."""
+        return int((np.asarray(self.samples_ms) > OUTLIER * self.p50_ms).sum())
+
+    @property
     def fps(self) -> float:
         """Calls per second at the median, one after the other."""
         return 1000.0 / self.p50_ms
@@ -97,6 +108,8 @@ class Latency:
             "p99_ms": self.p99_ms,
             "p99_interval_ms": [self.interval(99).low, self.interval(99).high],
             "max_ms": self.max_ms,
+            "jitter_ms": self.jitter_ms,
+            "outliers": self.outliers,
             "fps": self.fps,
             "samples": len(self.samples_ms),
             "noise": self.noise(),

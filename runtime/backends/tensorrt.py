@@ -151,8 +151,6 @@ def open_model(path: Path, placement: Placement) -> Backend:
     cuda = Cuda(index)
     logger = library.Logger(library.Logger.ERROR)
     runtime = library.Runtime(logger)
-    if sidecar.format == "tensorrt":
-        runtime.engine_host_code_allowed = True  # version-compatible engines carry their own runtime; the sidecar was checked
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         raise RoadworthyError(
