@@ -18,10 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from roadworthy.export.batch import Batch
-from roadworthy.export.frames import Frames, read_frames
+from roadworthy.export.frames import Frames, made_up_frames, read_frames
 from roadworthy.export.half import to_half
 from roadworthy.export.int8 import (
     CALIBRATION_FRAMES,
@@ -31,7 +29,16 @@ from roadworthy.export.int8 import (
     choose_float_layers,
     layer_drifts,
 )
-from roadworthy.export.onnx_model import batch_of, fix_batch, keep_outputs, load_model, opset_of, precision_of, save_model
+from roadworthy.export.onnx_model import (
+    batch_of,
+    fix_batch,
+    keep_outputs,
+    load_model,
+    opset_of,
+    precision_of,
+    save_model,
+    set_props,
+)
 from roadworthy.export.openvino import write_ir
 from roadworthy.export.parity import TOLERANCES, Parity, Run, Tolerance, compare
 from roadworthy.export.prelu import merge_prelu
@@ -136,6 +143,8 @@ def convert(
         reference = load(source, device="cpu", backend=BACKEND, threads=usable_cores())
     report("changing the precision", 0.05)
     model, choice = _in_precision(model, wish, metadata, shown, reference, calibration, report)
+    metadata = replace(metadata, precision=precision_of(model))
+    set_props(model, metadata.to_props())
     if wish.format in ("openvino", *LIBRARIES):
         merge_prelu(model)  # fused into the convolution there, unlike in ONNX Runtime
     if wish.batch is not None and wish.batch.fixed and batch_of(model) != wish.batch.least:
@@ -195,10 +204,7 @@ def _frames(wish: Wish, metadata: ModelMetadata, frames: Callable[[], Frames] | 
             f"--precision {wish.precision} changes labels a little, and only real frames tell how many: name some with "
             "--verify KIND:PATH or --verify FOLDER"
         )
-    random = np.random.default_rng(0)
-    coarse = random.integers(0, 256, (4, -(-height // 16), -(-width // 16), 3), dtype=np.uint8)  # [4, H/16, W/16, 3]
-    images = coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]  # [4, H, W, 3]
-    return Frames(np.ascontiguousarray(images), None, "made-up frames of coloured blocks")
+    return made_up_frames(height, width)
 
 
 def _in_precision(

@@ -17,6 +17,7 @@ from roadworthy.runtime.taxonomy import Taxonomy
 from roadworthy.train.data import open_dataset
 from roadworthy.train.data.folders import images_by_stem
 
+BLOCK = 16  # [pixels] side of the blocks of made-up frames
 Item = TypeVar("Item")
 
 
@@ -48,6 +49,14 @@ def read_frames(spec: str, split: str, height: int, width: int, count: int, taxo
     samples = [dataset[index] for index in chosen]
     labels = np.stack([resize_labels(sample.labels, height, width) for sample in samples])
     return Frames(np.stack([resize(sample.image, height, width) for sample in samples]), labels, source)
+
+
+def made_up_frames(height: int, width: int) -> Frames:
+    """Return four frames of coloured blocks, for checks where the same arithmetic is expected and no data is at hand."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (4, -(-height // BLOCK), -(-width // BLOCK), 3), dtype=np.uint8)  # [4, h, w, 3]
+    images = coarse.repeat(BLOCK, axis=1).repeat(BLOCK, axis=2)[:, :height, :width]  # [4, H, W, 3]
+    return Frames(np.ascontiguousarray(images), None, "made-up frames of coloured blocks")
 
 
 def _spread(items: Sequence[Item], count: int) -> list[Item]:

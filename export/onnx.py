@@ -76,6 +76,7 @@ def export_onnx(
         licence=licence,
         roadworthy_version=roadworthy_version(),
         source=run.resolve().name,
+        precision="fp32",
     )
     return export_network(
         network,

@@ -19,6 +19,7 @@ def import_onnx(purpose: str) -> Any:
     """Return the `onnx` package; raises `MissingExtra` naming the extra when it is not installed."""
     try:
         import onnx
+        import onnx.compose
         import onnx.utils
     except ImportError as error:
         raise MissingExtra("onnx", "export", purpose) from error
@@ -139,3 +140,10 @@ def keep_outputs(model: Any, names: Sequence[str], source: str) -> Any:
     part.metadata_props.extend(model.metadata_props)
     part.producer_name, part.producer_version = model.producer_name, model.producer_version
     return part
+
+
+def set_props(model: Any, props: Mapping[str, str]) -> None:
+    """Replace the metadata of `model` by `props`, in place."""
+    onnx = import_onnx("writing metadata")
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(props))

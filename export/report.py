@@ -49,5 +49,6 @@ class ExportReport:
 
 
 def report_path(model: Path) -> Path:
-    """Return where the report of `model` is: `model.export.json` beside `model.onnx`, `model.engine`, or a folder `model`."""
-    return model.with_suffix(".export.json")
+    """Return where the report of `model` is: `model.export.json` beside `model.onnx`, `model.xml.export.json` and so on."""
+    name = model.stem if model.suffix == ".onnx" else model.name
+    return model.with_name(f"{name}.export.json")
