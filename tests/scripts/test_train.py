@@ -74,10 +74,10 @@ def test_every_option_reaches_the_configuration(captured: list[TrainConfig]) -> 
     assert captured == [
         TrainConfig(
             data="cityscapes:x", validation="cityscapes:y", model="lite0", objective="focal", ground="importance",
-            init="runs/a", backbone_weights="imagenet", epochs=2.5, batch_size=12, accumulate=3, size=(512, 1024), crop=(512, 512),
-            augmentation=Augmentation(0.1, 0.5, 2.0, 0.0), optimiser="sgd", learning_rate=0.01, schedule="poly",
-            weight_decay=0.1, batch_norm="frozen", ema=0.99, selection=0.1, select_every=7, patience=3, skip_bad=True, seed=5, device="cpu",
-            precision="bf16-mixed", threads=3, workers=4, checkpoint_every=9,
+            init="runs/a", backbone_weights="imagenet", epochs=2.5, batch_size=12, accumulate=3, size=(512, 1024),
+            crop=(512, 512), augmentation=Augmentation(0.1, 0.5, 2.0, 0.0), optimiser="sgd", learning_rate=0.01,
+            schedule="poly", weight_decay=0.1, batch_norm="frozen", ema=0.99, selection=0.1, select_every=7, patience=3,
+            skip_bad=True, seed=5, device="cpu", precision="bf16-mixed", threads=3, workers=4, checkpoint_every=9,
         )
     ]  # fmt: skip
 
