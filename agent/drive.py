@@ -17,6 +17,7 @@ import gymnasium
 import torch
 from gymnasium import spaces
 
+from roadworthy.agent.baselines import Actor, open_driver
 from roadworthy.agent.ego import Assignment
 from roadworthy.agent.env import DriveConfig, DriveEnv
 from roadworthy.agent.episodes import Episode, append_episode, finished_ids, read_episodes
@@ -24,12 +25,12 @@ from roadworthy.agent.infractions import Infraction
 from roadworthy.agent.lanegraph import LaneGraph
 from roadworthy.agent.parallel import Task as Work
 from roadworthy.agent.parallel import reporter, run_tasks
-from roadworthy.agent.policy import DrivePolicy, load_policy
+from roadworthy.agent.policy import DrivePolicy
 from roadworthy.agent.routes import Route, Task, make_routes
 from roadworthy.agent.session import FIXED_DELTA_S
 from roadworthy.agent.supervisor import Report
 from roadworthy.agent.weather import TRAINING_WEATHERS
-from roadworthy.agent.witness import Witness, sights_folder
+from roadworthy.agent.witness import Look, Witness, sights_folder
 from roadworthy.runtime.errors import BadInput, RoadworthyError
 
 Progress = Callable[[str, float], None]
@@ -67,7 +68,7 @@ class Driver:
 
     segmenter: str  # its name in tables
     model: Path  # ONNX with a latent output
-    policy: Path  # folder
+    policy: Path  # folder, or a baseline: baseline:random, baseline:forward, baseline:brake
     policy_seed: int = 0
 
 
@@ -122,11 +123,12 @@ def _is_of(name: str, driver: Driver, suite: Suite) -> bool:
 def _drive_suite(report: Report, driver: Driver, suite: Suite, output: Path) -> None:
     """Drive what is left of a suite; runs in a worker process."""
     torch.set_num_threads(1)
-    policy, _ = load_policy(driver.policy)
+    policy = open_driver(driver.policy, driver.policy_seed)
     env = DriveEnv(driver.model, DriveConfig(town=suite.town, carla=suite.carla, mode="evaluate", threads=1, truth=True))
     progress = reporter(report)
     try:
-        check_fit(policy, env, driver.policy)
+        if isinstance(policy, DrivePolicy):
+            check_fit(policy, env, driver.policy)
         done = finished_ids(read_episodes(output))
         drives = suite_drives(suite, env.lanes)
         for index, (task, number, route, weather) in enumerate(drives):
@@ -174,9 +176,7 @@ class _Drive:
     trajectory: tuple[tuple[float, float], ...]
 
 
-def _drive_route(
-    policy: DrivePolicy, env: DriveEnv, assignment: Assignment, folder: Path, progress: Callable[[str], None]
-) -> _Drive:
+def _drive_route(policy: Actor, env: DriveEnv, assignment: Assignment, folder: Path, progress: Callable[[str], None]) -> _Drive:
     """Drive one route to its end and save frames of its infractions; a drive that a dying simulator spoils is repeated."""
     for _ in range(REPEATS):
         observation, info = env.reset(options={"assignment": assignment})
@@ -193,7 +193,8 @@ def _drive_route(
             moment, driven_m = env.moment, info["distance_m"] - distance_m
             distance_m += driven_m
             outside_m += driven_m if moment.off_line > CENTRE_OUTSIDE else 0.0
-            witness.see(steps, moment.frame, moment.tags, info["infractions"])
+            look = Look(moment.frame, moment.tags, moment.command, round(moment.speed_mps, 2))
+            witness.see(steps, look, info["infractions"])
             if steps % TRAJECTORY_STEPS == 0:
                 trajectory.append(moment.location)
             if steps % 20 == 0:

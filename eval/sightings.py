@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from roadworthy.agent.consequence import predicted_path
 from roadworthy.agent.episodes import read_episodes
 from roadworthy.agent.infractions import INFRACTION_KINDS
 from roadworthy.agent.witness import Sight, sights, sights_folder
@@ -51,7 +52,7 @@ def predict_sights(episodes: Path, model: Path, progress: Callable[[str, float],
         sight
         for episode in read_episodes(episodes)
         for sight in sights(sights_folder(episodes, episode.id))
-        if not prediction_path(sight).exists()
+        if not predicted_path(sight).exists()
     ]
     if not waiting:
         return 0
@@ -60,16 +61,11 @@ def predict_sights(episodes: Path, model: Path, progress: Callable[[str, float],
         for sight in waiting[start : start + BATCH]:
             labels = segmenter(sight.read()[0][None]).labels  # [1, H, W]
             assert labels is not None, "a model file of a study has labels"
-            with atomic_path(prediction_path(sight)) as temporary:
+            with atomic_path(predicted_path(sight)) as temporary:
                 Image.fromarray(labels[0]).save(temporary)
         if progress is not None:
             progress("looking at infractions", min(1.0, (start + BATCH) / len(waiting)))
     return len(waiting)
-
-
-def prediction_path(sight: Sight) -> Path:
-    """Return where the predicted train ids of a saved frame lie."""
-    return sight.frame.with_suffix(".labels.png")
 
 
 def load_sightings(folder: StudyFolder, results: Mapping[str, Any]) -> dict[tuple[str, int], Sighting]:
@@ -96,7 +92,7 @@ def load_sightings(folder: StudyFolder, results: Mapping[str, Any]) -> dict[tupl
 
 def _view(sight: Sight, palette: Sequence[Sequence[int]]) -> View:
     frame, tags = sight.read()
-    labels = prediction_path(sight)
+    labels = predicted_path(sight)
     when = (
         "at the infraction"
         if sight.offset_s == 0

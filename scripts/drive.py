@@ -173,14 +173,19 @@ def evaluate(
 ) -> None:
     """Drive routes with DRIVER and append one line per route to an episodes file; goes on where it was interrupted.
 
+    DRIVER is a folder made by drive imitate or train, or a baseline to beat: baseline:random, baseline:forward, baseline:brake.
+
     Examples: roadworthy drive eval drivers/imitated --segmenter model.onnx --town Crooked01;
     roadworthy drive eval drivers/imitated --segmenter model.onnx --suite nocrash --routes 5
     """
+    from roadworthy.agent.baselines import PREFIX, open_driver
     from roadworthy.agent.drive import Driver, evaluate_policies
-    from roadworthy.agent.policy import load_policy
     from roadworthy.eval.suites import load_benchmark
+    from roadworthy.runtime.errors import BadInput
 
-    load_policy(driver)  # a wrong folder is found before a simulator starts
+    open_driver(driver)  # a wrong folder is found before a simulator starts
+    if output is None and str(driver).startswith(PREFIX):
+        raise BadInput(f"{driver} has no folder of its own: say with --output where its episodes go")
     if suite is not None:
         suites = load_benchmark(suite).suites(train_town, new_town, seed=seed, carla=carla, routes=routes)
     else:

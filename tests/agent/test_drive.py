@@ -94,7 +94,7 @@ def test_a_suite_is_driven_once_and_resumed(driver: Driver, tmp_path: Path) -> N
         driven = np.linalg.norm(np.diff(episode.trajectory, axis=0), axis=1).sum()
         assert driven <= episode.distance_m + 1.0 + 150.0 * episode.rescues
         seen = list(sights(sights_folder(output, episode.id)))
-        assert {sight.infraction for sight in seen} == set(range(min(len(episode.infractions), MOST)))
+        assert {sight.infraction for sight in seen} - {None} == set(range(min(len(episode.infractions), MOST)))
         for sight in seen:
             frame, tags = sight.read()
             assert frame.shape == (128, 256, 3)

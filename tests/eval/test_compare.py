@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from roadworthy.agent.episodes import append_episode, read_episodes
-from roadworthy.agent.witness import Witness, sights, sights_folder
+from roadworthy.agent.witness import Look, Witness, sights, sights_folder
 from roadworthy.eval import stages
 from roadworthy.eval.compare import check_names, compare, rebuild, repeat_command
 from roadworthy.eval.evaluate import evaluate
@@ -101,7 +101,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, StudyC
             witness = Witness(sights_folder(file, episode.id))
             for step in range(1, 31):
                 frame = rng.integers(0, 255, (64, 128, 3), np.uint8)
-                witness.see(step, frame, np.full((64, 128), 14, np.uint8), len(episode.infractions) if step >= 25 else 0)
+                look = Look(frame, np.full((64, 128), 14, np.uint8), 4, 3.0)
+                witness.see(step, look, len(episode.infractions) if step >= 25 else 0)
     return folder, TINY, markers
 
 

@@ -1,0 +1,113 @@
+"""Severity by consequence: planted confusions are found, chance is not, and matching keeps to its rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from roadworthy.agent.consequence import Case, predicted_path, read_cases, weigh
+from roadworthy.agent.episodes import Episode, append_episode
+from roadworthy.agent.infractions import Infraction
+from roadworthy.agent.witness import Look, Witness, sights, sights_folder
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.taxonomy import TOWN
+from roadworthy.train.ground import severity
+
+PERSON, ROAD, CAR = (TOWN.index(name) for name in ("person", "road", "car"))
+
+
+def table(person_to_road: float) -> np.ndarray:
+    shares = np.full((20, 20), np.nan)
+    shares[PERSON] = 0.0
+    shares[PERSON, ROAD], shares[PERSON, PERSON] = person_to_road, 1 - person_to_road
+    return shares
+
+
+def cases(before: float, quiet: float, count: int, seed: int = 0) -> list[Case]:
+    rng = np.random.default_rng(seed)
+    noisy = lambda mean: float(np.clip(rng.normal(mean, 0.05), 0, 1))  # noqa: E731
+    return [Case("collision_person", table(noisy(before)), table(noisy(quiet))) for _ in range(count)]
+
+
+def test_a_planted_confusion_is_found_and_scaled() -> None:
+    found = weigh(cases(0.9, 0.1, 12), 20)
+    assert found.supported[PERSON, ROAD]
+    n, a, c = 12, 12 * 0.9, 12 * 0.1
+    expected = np.log((a + 0.5) / (n - a + 0.5)) - np.log((c + 0.5) / (n - c + 0.5))
+    assert found.log_odds[PERSON, ROAD] == pytest.approx(expected, abs=0.4)
+    matrix = found.matrix(severity(TOWN))
+    assert matrix.cost[PERSON, ROAD] == 1.0
+    assert matrix.cost[ROAD, PERSON] == severity(TOWN).cost[ROAD, PERSON]  # no evidence: as predefined; not symmetric
+    facts = found.to_dict()
+    assert facts["supported_pairs"] == 1
+    assert facts["log_odds"][CAR][ROAD] is None
+
+
+def test_chance_and_few_cases_support_nothing() -> None:
+    assert sum(weigh(cases(0.3, 0.3, 30, seed), 20).supported.any() for seed in range(40)) <= 4  # 2.5 % are expected
+    few = weigh(cases(0.95, 0.05, 4), 20)
+    assert not few.supported.any()
+    np.testing.assert_array_equal(few.matrix(severity(TOWN)).cost, severity(TOWN).scaled().cost)
+    with pytest.raises(BadInput, match="drive more"):
+        weigh([], 20)
+
+
+def test_the_same_seed_gives_the_same_intervals() -> None:
+    one, two = (weigh(cases(0.8, 0.2, 9), 20, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(one.low, two.low)
+
+
+def drive(file: Path, route: int, weather: str, *, confused: bool, command: int = 4) -> None:
+    """Write an episode that hits a person at step 150; before it the person was taken for road, or was not."""
+    episode = Episode(
+        id=f"net/0/s/Grid01/{route}/1", segmenter="net", policy_seed=0, suite="s", town="Grid01", held_out=False,
+        weather=weather, task="straight", route=route, seed=route, traffic={}, steps=200, duration_s=20.0, distance_m=60.0,
+        route_length_m=100.0, route_completion=0.6, ended="timeout", mean_speed_mps=3.0, reward_sum=0.0,
+        infractions=(Infraction("collision_person", 150, 15.0, 45.0, (0.0, 0.0), 500.0, "walker.pedestrian.0001"),),
+    )  # fmt: skip
+    append_episode(file, episode)
+    folder = sights_folder(file, episode.id)
+    witness = Witness(folder)
+    tags = np.full((16, 32), 1, np.uint8)
+    tags[4:10, 8:12] = 12  # a pedestrian of 24 pixels
+    for step in range(1, 201):
+        witness.see(step, Look(np.zeros((16, 32, 3), np.uint8), tags, command, 5.0), int(step >= 150))
+    truth = TOWN.fold(tags)
+    for sight in sights(folder):
+        wrong = confused and sight.infraction is not None
+        Image.fromarray(np.where(truth == PERSON, ROAD, truth).astype(np.uint8) if wrong else truth).save(predicted_path(sight))
+
+
+def test_cases_are_read_from_drives_and_matched(tmp_path: Path) -> None:
+    file = tmp_path / "episodes.jsonl"
+    for route in range(6):
+        drive(file, route, "ClearNoon", confused=True)
+    drive(file, 6, "WetNoon", confused=True, command=1)
+    found, unmatched = read_cases([file])
+    assert (len(found), unmatched) == (7, 0)
+    result = weigh(found, 20, unmatched=unmatched)
+    assert result.supported[PERSON, ROAD]
+    assert result.cases[PERSON, ROAD] == 7
+    assert np.isnan(result.log_odds[CAR, ROAD])
+    # Quiet frames of another weather or command are no match.
+    lonely = tmp_path / "lonely" / "episodes.jsonl"
+    drive(lonely, 0, "ClearNoon", confused=True)
+    folder = next((lonely.parent / "episodes.frames").iterdir())
+    lines = [line.replace('"command": 4', '"command": 2') if "quiet" in line else line
+             for line in (folder / "sights.jsonl").read_text().splitlines()]  # fmt: skip
+    (folder / "sights.jsonl").write_text("\n".join(lines) + "\n")
+    assert read_cases([lonely]) == ([], 1)
+
+
+def test_a_right_segmenter_gives_no_evidence(tmp_path: Path) -> None:
+    file = tmp_path / "episodes.jsonl"
+    for route in range(6):
+        drive(file, route, "ClearNoon", confused=False)
+    found, _ = read_cases([file])
+    result = weigh(found, 20)
+    assert not result.supported[PERSON, ROAD]
+    assert replace(result, infractions=9).to_dict()["infractions"] == 9
