@@ -31,7 +31,7 @@ class ConstantDriver:
     def __init__(self, steer: float, throttle: float, brake: float) -> None:
         self._action = np.array([steer, throttle, brake], np.float32)
 
-    def act(self, observation: Observation) -> npt.NDArray[np.float32]:  # noqa: ARG002  # it looks at nothing
+    def act(self, observation: Observation) -> npt.NDArray[np.float32]:  # it looks at nothing
         """Return the action."""
         return self._action.copy()
 
@@ -44,7 +44,7 @@ class RandomDriver:
         self._left = 0
         self._action = np.zeros(3, np.float32)
 
-    def act(self, observation: Observation) -> npt.NDArray[np.float32]:  # noqa: ARG002  # it looks at nothing
+    def act(self, observation: Observation) -> npt.NDArray[np.float32]:  # it looks at nothing
         """Return the action of this step."""
         if self._left == 0:
             self._action, self._left = self._rng.uniform(-1, 1, 3).astype(np.float32), HOLD_STEPS
