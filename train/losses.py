@@ -127,7 +127,8 @@ def embedding_distance(predicted: Tensor, true: Tensor) -> Tensor:
     A patch discriminator judges every patch by itself: the norm is over a patch's E features, averaged over patches and
     images, so that the loss does not grow with the frame. The gradient is zero where both embeddings are the same.
     """
-    return torch.linalg.vector_norm(predicted - true, dim=1).mean()  # [B, E, h, w] -> [B, h, w] -> scalar
+    distance: Tensor = torch.linalg.vector_norm(predicted - true, dim=1)  # [B, E, h, w] -> [B, h, w]
+    return distance.mean()
 
 
 def one_hot(target: Tensor, classes: int, ignore_index: int = IGNORE) -> Tensor:

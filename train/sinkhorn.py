@@ -60,7 +60,9 @@ class _SinkhornFunction(torch.autograd.Function):
     ) -> Tensor:
         wanted = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         with torch.autocast(logits.device.type, enabled=False):  # a product in half precision would lose the small masses
-            value, gradient = _value_and_gradient(logits, target_probs, cost, epsilon, iterations, wanted)
+            found = _value_and_gradient(logits, target_probs, cost, epsilon, iterations, wanted)
+        value: Tensor = found[0]
+        gradient: Tensor | None = found[1]
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return value
@@ -68,11 +70,11 @@ class _SinkhornFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, outer: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        gradient: Tensor = ctx.saved_tensors[0]  # type: ignore[attr-defined]
         return gradient * outer, None, None, None, None
 
 
-@torch.compiler.disable  # the loop over chunks is as fast as it is; unrolled into a graph it would take minutes to compile
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # unrolled into a graph the loops would compile for minutes
 def _value_and_gradient(
     logits: Tensor, target_probs: Tensor, cost: Tensor, epsilon: float, iterations: int, with_gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
