@@ -1,6 +1,7 @@
-"""Every shipped town in every kind of weather, colour beside tags: `python -m roadworthy.scripts.show_town [FILE.png]`.
+"""A sheet for every shipped town, from above and in every weather: `python -m roadworthy.scripts.show_town [FOLDER] [MAP ...]`.
 
-They are drawn straight by the renderer, with parked and passing traffic from a seed; `docs/town.md` shows them.
+Colour stands beside tags. The pictures are drawn straight by the renderer, with traffic from a seed; `docs/town.md` shows them.
+A map may also be the path of an .xodr file.
 """
 
 import math
@@ -17,7 +18,8 @@ from roadworthy.agent.town.roads import RoadNetwork
 from roadworthy.agent.town.scenery import CAR_COLOURS, build_scenery
 from roadworthy.agent.town.tags import Tag
 
-WIDTH, HEIGHT = 256, 128  # [px] of one picture
+TOWNS = ("Grid01", "Grid02", "Crooked01", "Ring01")
+WIDTH, HEIGHT = 320, 160  # [px] of one picture
 WEATHERS = {  # CARLA's 14 parameters
     "clear": (5, 0, 0, 10, 30, 55, 2, 0.75, 0.1, 0, 1, 0.03, 0.0331, 0),
     "cloudy": (85, 0, 0, 30, 120, 45, 3, 0.75, 0.1, 0, 1, 0.03, 0.0331, 0),
@@ -61,9 +63,9 @@ def traffic(roads: RoadNetwork, rng: np.random.Generator, keep_clear: tuple[floa
     return actors
 
 
-def strip(name: str, seed: int) -> NDArray[np.uint8]:
-    """One town: a column of colour-over-tags pairs, one for each weather."""
-    roads = RoadNetwork.from_opendrive(name, maps.load(name))
+def sheet(name: str, text: str, seed: int) -> NDArray[np.uint8]:
+    """One town: a pair of pictures, colour and tags, from above and one for each weather."""
+    roads = RoadNetwork.from_opendrive(name, text)
     renderer = Renderer(build_scenery(roads, seed), roads)
     colours = np.zeros((256, 3), np.uint8)
     for tag, colour in PALETTE.items():
@@ -71,24 +73,31 @@ def strip(name: str, seed: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     lights = {signal.id: int(rng.integers(3)) for signal in roads.signals if signal.kind == "light"}
     points = roads.spawn_points()
-    pairs = []
+
+    def pair(camera: CameraPose, weather: tuple[float, ...], number: int) -> NDArray[np.uint8]:
+        ego = ActorPose(VEHICLES[0], camera.x, camera.y, 0.0, camera.yaw, (0.5, 0.5, 0.5), 1)  # unseen, with its headlamps
+        actors = [ego, *traffic(roads, rng, (camera.x, camera.y))]
+        frame = renderer.render(camera, actors, weather, lights, frame=number, seed=seed, hidden=1)
+        return np.hstack([frame.bgra[..., 2::-1], colours[frame.tags]])
+
+    x0, _, x1, y1 = roads.drivable.bounds
+    above = CameraPose((x0 + x1) / 2, y1 + 30.0, 110.0, -32.0, -90.0, 0.0, WIDTH, HEIGHT, 90.0)
+    pairs = [pair(above, WEATHERS["clear"], 0)]
     for number, weather in enumerate(WEATHERS.values()):
         x, y, _, yaw = points[int(rng.integers(len(points)))]
-        camera = CameraPose(x, y, 1.6, 0.0, yaw, 0.0, WIDTH, HEIGHT, 90.0)
-        ego = ActorPose(VEHICLES[0], x, y, 0.0, yaw, (0.5, 0.5, 0.5), 1)
-        actors = [ego, *traffic(roads, rng, (x, y))]
-        frame = renderer.render(camera, actors, weather, lights, frame=number, seed=seed, hidden=1)
-        pairs.append(np.hstack([frame.bgra[..., 2::-1], colours[frame.tags]]))
+        pairs.append(pair(CameraPose(x, y, 1.6, 0.0, yaw, 0.0, WIDTH, HEIGHT, 90.0), weather, number))
     return np.vstack(pairs)
 
 
 def main() -> None:
-    """Write the contact sheet."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("docs/town.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet = np.hstack([strip(name, seed) for seed, name in enumerate(("Grid01", "Grid02", "Crooked01"))])
-    Image.fromarray(sheet).save(path, optimize=True)
-    sys.stdout.write(f"{path} {path.stat().st_size // 1024} kB: {', '.join(WEATHERS)} from top to bottom\n")
+    """Write the sheets."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("docs/towns")
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(sys.argv[2:] or TOWNS):
+        text = Path(name).read_text() if name.endswith(".xodr") else maps.load(name)
+        path = folder / f"{Path(name).stem}.png"
+        Image.fromarray(sheet(Path(name).stem, text, seed)).save(path, optimize=True)
+        sys.stdout.write(f"{path} {path.stat().st_size // 1024} kB: from above, then {', '.join(WEATHERS)}\n")
 
 
 if __name__ == "__main__":
