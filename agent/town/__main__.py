@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Ctrl-C reaches the whole group at once; a child waits for its owner, who still needs it to clean up.
     signal.signal(signal.SIGINT, signal.SIG_IGN if options.child else lambda *_: server.stop())
     server.world.warm_up()
+    _ = server.world.map.navmesh  # every client asks for it first: no one's short time-out shall pay for building it
     gc.collect()
     gc.freeze()  # the map's objects stay: full collections during ticks need not look at them
     print(json.dumps({"port": server.port, "map": server.world.map.name}), flush=True)

@@ -7,15 +7,17 @@ import itertools
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgpack
 
 from roadworthy.agent.town.errors import PortInUse
+from roadworthy.agent.town.protocol import Wire
 from roadworthy.agent.town.world import Buffer
 
-MAX_MESSAGE_BYTES = 64 << 20  # of one call
+MAX_MESSAGE_BYTES = 128 << 20  # of one call
+MAX_UNREAD_BYTES = 256 << 20  # of calls that are not yet complete, of all clients together
 MAX_BACKLOG_BYTES = 256 << 20  # of unsent data per connection; a client that reads nothing for so long is dropped
 MAX_CONNECTIONS = 512
 READ_BYTES = 1 << 18
@@ -30,6 +32,8 @@ class Connection:
     unpacker: msgpack.Unpacker | None  # None: a stream
     stream: int = 0  # 0 until the client has said which
     received: bytes = b""
+    fed: int = 0  # bytes given to the unpacker so far
+    unread: int = 0  # of these, bytes of a call that is not complete yet
     backlog: deque[memoryview] = field(default_factory=deque)
     waiting: int = 0  # bytes in the backlog
     closed: bool = False
@@ -53,6 +57,7 @@ class Connections:
         self._selector = selectors.DefaultSelector()
         self._numbers = itertools.count(1)
         self._open: dict[int, Connection] = {}
+        self._unread = 0
         for listener, accept in zip(self._listeners, (self._accept_rpc, self._accept_stream), strict=True):
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ, accept)
@@ -101,6 +106,7 @@ class Connections:
         self._selector.unregister(connection.socket)
         connection.socket.close()
         connection.backlog.clear()
+        self._unread -= connection.unread
         self._on_gone(connection)
 
     def close(self) -> None:
@@ -110,6 +116,18 @@ class Connections:
         for listener in self._listeners:
             listener.close()
         self._selector.close()
+
+    def read(self, connection: Connection, data: bytes) -> Iterator[Wire]:
+        """The msgpack values that are complete with `data`. Raises ValueError when clients hoard too much unfinished."""
+        unpacker = connection.unpacker
+        assert unpacker is not None
+        unpacker.feed(data)
+        connection.fed += len(data)
+        yield from unpacker
+        before, connection.unread = connection.unread, connection.fed - unpacker.tell()
+        self._unread += connection.unread - before
+        if self._unread > MAX_UNREAD_BYTES:
+            raise ValueError(f"more than {MAX_UNREAD_BYTES} bytes of unfinished calls")
 
     def _accept_rpc(self) -> None:
         unpacker = msgpack.Unpacker(

@@ -105,7 +105,7 @@ class Server:
 
     def _receive(self, connection: Connection, data: bytes) -> None:
         if connection.unpacker is not None:
-            self._read_calls(connection, connection.unpacker, data)
+            self._read_calls(connection, data)
         elif self._streams.receive(connection, data) and connection.stream == STATE_STREAM:
             self._next_free_tick = max(self._next_free_tick, time.monotonic())
             if self.world.last_state:  # a late subscriber must not wait for a frame that has gone
@@ -120,10 +120,9 @@ class Server:
     def _announce(self, stream: int) -> None:
         self._streams.announce(stream, self._context.client)
 
-    def _read_calls(self, connection: Connection, unpacker: msgpack.Unpacker, data: bytes) -> None:
+    def _read_calls(self, connection: Connection, data: bytes) -> None:
         try:
-            unpacker.feed(data)
-            for message in unpacker:
+            for message in self._connections.read(connection, data):
                 if not _is_call(message):
                     raise ValueError("not a msgpack-rpc request")
                 self._call(connection, message[1], message[2], message[3])

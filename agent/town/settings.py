@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from roadworthy.agent.town.errors import CallRefused
 from roadworthy.agent.town.protocol import Wire, array, flag, integer, number, numbers, optional
 
-MAX_STEP_S = 1.0  # longest step of simulated time
+MAX_STEP_S = 10.0  # longest step of simulated time; physics goes through it in short substeps
 ASYNC_STEP_S = 0.05  # step without a fixed delta: the town runs at 20 Hz
 
 WEATHER_NAMES = (

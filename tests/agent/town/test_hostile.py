@@ -14,6 +14,7 @@ import msgpack
 import psutil
 import pytest
 
+from roadworthy.agent.town.calls_refused import REFUSED, REFUSED_VALUES
 from roadworthy.agent.town.errors import PortInUse, TownDied
 from roadworthy.agent.town.process import TownProcess
 
@@ -176,6 +177,53 @@ def test_bytes_that_are_no_calls(town: TownProcess) -> None:
                 connection.sendall(data)
         with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
             connection.sendall(b"\x94\x00")  # half a call, and gone
+
+
+def test_a_hundred_megabytes_of_opendrive(ask: Caller) -> None:
+    text = "<OpenDRIVE>" + "<road/>" * (100_000_000 // 7) + "</OpenDRIVE>"
+    assert "expected at most" in error_of(ask("copy_opendrive_to_file", text, []))
+    assert error_of(ask("load_new_episode", "OpenDriveMap", True, 0)), "nothing of it was kept"
+
+
+def test_calls_that_never_end(town: TownProcess, ask: Caller) -> None:
+    """Clients that send the beginning of a huge call and wait: together they may not fill the memory."""
+    hoarders = [socket.create_connection(("127.0.0.1", town.port), timeout=20) for _ in range(6)]
+    chunk = bytes(1 << 20)
+    gone = 0
+    for hoarder in hoarders:
+        try:
+            hoarder.sendall(b"\xc6\x07\x00\x00\x00")  # 112 MiB of bytes are announced, 90 come
+            for _ in range(90):
+                hoarder.sendall(chunk)
+            assert ask("version") == [[1, "0.9.16"]]
+            hoarder.setblocking(False)
+            gone += hoarder.recv(1) == b""
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            gone += 1
+    assert gone >= 1
+    assert psutil.Process(town.pid).memory_info().rss < 1_500_000_000
+    for hoarder in hoarders:
+        hoarder.close()
+
+
+@pytest.mark.parametrize("name", sorted(set(REFUSED) | set(REFUSED_VALUES)))
+def test_refusals_give_their_reason(ask: Caller, name: str) -> None:
+    assert error_of(ask(name, 1, 2)) == (REFUSED | REFUSED_VALUES)[name]
+
+
+def test_impossible_sensors(ask: Caller) -> None:
+    uids = {entry[1]: entry[0] for entry in ask("get_actor_definitions")[0][1]}
+    for type_id, key, value in (
+        ("sensor.lidar.ray_cast", "channels", "0"), ("sensor.lidar.ray_cast", "channels", "1000000"),
+        ("sensor.lidar.ray_cast", "points_per_second", "99999999999"), ("sensor.lidar.ray_cast", "range", "nan"),
+        ("sensor.lidar.ray_cast_semantic", "upper_fov", "1e9"), ("sensor.other.radar", "points_per_second", "-1"),
+        ("sensor.other.radar", "horizontal_fov", "180"), ("sensor.other.obstacle", "hit_radius", "0"),
+        ("sensor.other.obstacle", "distance", "inf"), ("sensor.camera.depth", "fov", "0"),
+    ):  # fmt: skip
+        message = error_of(ask("spawn_actor", [uids[type_id], type_id, [[key, 4, value]]], place()))
+        assert key in message
 
 
 def test_a_call_in_single_bytes(ask: Caller) -> None:
