@@ -73,8 +73,11 @@ class GroundMatrix:
         return GroundMatrix(self.name, self.taxonomy, self.classes, self.cost / self.cost.max())
 
     def with_metric(self, kind: MetricKind, rho: float = 2.0, tau: float = 0.5) -> GroundMatrix:
-        """Return the matrix with `ground_metric` applied to its entries, scaled to a largest entry of 1."""
-        cost = ground_metric(self.cost, kind, rho, tau)
+        """Return the matrix with `ground_metric` applied to its entries, scaled to a largest entry of 1 before and after.
+
+        So `tau` is a share of the worst mistake, whatever the scale of the file that the matrix came from.
+        """
+        cost = ground_metric(self.scaled().cost, kind, rho, tau)
         return GroundMatrix(f"{self.name}-{kind}", self.taxonomy, self.classes, cost).scaled()
 
     def save(self, path: Path) -> None:

@@ -12,6 +12,7 @@ from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.taxonomy import CAMVID, CITYSCAPES, TAXONOMIES, TOWN, Taxonomy
 from roadworthy.train.ground import (
     GroundMatrix,
+    MetricKind,
     ground_metric,
     importance,
     importance_weights,
@@ -150,3 +151,10 @@ def test_importance_groups_are_the_papers(taxonomy: Taxonomy, most: set[str], le
     third = {"road", "sidewalk", "train", "traffic light", "traffic sign", "pavement", "sign"}
     for name, weight in zip(taxonomy.classes, importance_weights(taxonomy), strict=True):
         assert weight == (4 if name in most else 1 if name in least else 3 if name in third else 2), name
+
+
+@pytest.mark.parametrize("kind", ["linear", "power", "huber", "step"])
+def test_the_scale_of_a_file_does_not_change_the_metric(kind: MetricKind) -> None:
+    matrix = severity(CAMVID)
+    coarse = GroundMatrix("coarse", matrix.taxonomy, matrix.classes, 250 * matrix.cost)
+    np.testing.assert_allclose(coarse.with_metric(kind, tau=0.3).cost, matrix.with_metric(kind, tau=0.3).cost, rtol=1e-12)
