@@ -14,7 +14,7 @@ COLOURS = {"roadworthy": "#0b6e99", "peer": "#8a8f98"}
 def draw(result: Mapping[str, Any]) -> str:
     """Return the SVG text of a result of `eval.bench.bench`."""
     rows: Sequence[Mapping[str, Any]] = result["rows"]
-    largest = max(row["p99_ms"] for row in rows)
+    largest = max(float(row["p99_ms"]) for row in rows)
     height = TOP + ROW * len(rows) + 40
 
     def x(milliseconds: float) -> float:

@@ -20,12 +20,13 @@ from roadworthy.runtime.backends import BACKENDS, Placement
 from roadworthy.runtime.backends.backend import parse_device
 from roadworthy.runtime.errors import BadInput, MissingExtra
 from roadworthy.runtime.files import cache_folder, write_text
-from roadworthy.runtime.machine import usable_cores, versions
+from roadworthy.runtime.machine import cuda_devices, usable_cores, versions
 from roadworthy.runtime.metadata import ModelMetadata
 from roadworthy.runtime.sidecar import sha256
 
 BUDGET_S = 1.5  # [s] of timed calls; of slow models each candidate still gets one
 MAX_ROUNDS = 15
+REACHES_GPU = "it reaches the GPU"
 MARGIN = 0.05  # the fixed choice stays unless another is faster by this fraction: less is noise
 
 
@@ -59,7 +60,7 @@ def choose(
     if len(able) == 1:
         return Choice(able[0], placement, f"the one that reads {path.suffix} files")
     if kind == "cuda" or (kind == "auto" and _onnxruntime_has_cuda()):
-        return Choice("onnxruntime", placement, "it reaches the GPU" if kind == "auto" else "device cuda was asked for")
+        return Choice("onnxruntime", placement, REACHES_GPU if kind == "auto" else "device cuda was asked for")
     installed = [name for name in able if importlib.util.find_spec(BACKENDS[name].package) is not None]
     if not installed:
         raise MissingExtra("onnxruntime", "cpu", f"running {path.name}")
@@ -84,12 +85,12 @@ def _why(fixed: str, installed: Sequence[str], metadata: ModelMetadata) -> str:
 
 
 def _onnxruntime_has_cuda() -> bool:
-    """Tell whether the installed ONNX Runtime was built with CUDA and a device answers."""
+    """Tell whether the installed ONNX Runtime was built with CUDA and there is a device."""
     if importlib.util.find_spec("onnxruntime") is None:
         return False
     import onnxruntime
 
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers() and onnxruntime.get_device() == "GPU"
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers() and cuda_devices() > 0
 
 
 def _remembered_or_measured(path: Path, names: Sequence[str], placement: Placement, open_candidate: OpenCandidate) -> Choice:

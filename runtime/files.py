@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def _open_image(path: Path) -> Image.Image:
     return _decode(path, str(path), None)
 
 
-def _decode(source: Path | io.BytesIO, name: str, formats: Sequence[str] | None) -> Image.Image:
+def _decode(source: Path | io.BytesIO, name: str, formats: tuple[str, ...] | None) -> Image.Image:
     """Decode an image of one of `formats` (None: any), or raise `BadInput` that calls it `name`."""
     try:
         with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
@@ -66,6 +67,18 @@ def usable_cores() -> int:
     physical = psutil.cpu_count(logical=False) or logical
     quota = _cgroup_quota()
     return max(1, min(allowed, physical, allowed if quota is None else int(quota)))
+
+
+def cuda_devices() -> int:
+    """Return how many GPUs the NVIDIA driver sees; 0 without a driver. Takes a moment and needs no CUDA package."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
 
 
 def versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from roadworthy.runtime.backends import BACKENDS, Backend, open_backend
-from roadworthy.runtime.choice import Choice, choose
+from roadworthy.runtime.choice import REACHES_GPU, Choice, choose
 from roadworthy.runtime.confidence import read_reference
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.metadata import ModelMetadata
@@ -170,7 +170,10 @@ def load(path: str | Path, device: str = "auto", threads: int | None = None, *, 
         if (candidate.backend, candidate.placement) == (choice.backend, choice.placement):
             segmenter.reason = choice.reason
             return segmenter
-    return Segmenter(open_backend(choice.backend, path, choice.placement), metadata, path, choice.reason)
+    opened_backend = open_backend(choice.backend, path, choice.placement)
+    failed = choice.reason == REACHES_GPU and opened_backend.device.startswith("cpu")
+    reason = "its CUDA provider did not start, see 'roadworthy doctor'" if failed else choice.reason
+    return Segmenter(opened_backend, metadata, path, reason)
 
 
 def _read_metadata(path: Path) -> ModelMetadata:

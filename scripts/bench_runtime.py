@@ -26,12 +26,14 @@ from torch import nn
 from roadworthy.eval.bench import accuracy
 from roadworthy.eval.peers import PEERS, PeerContext, build_peers
 from roadworthy.export.onnx import export_network
+from roadworthy.export.onnx_model import keep_outputs, load_model, save_model
 from roadworthy.runtime import Segmenter, load
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
 from roadworthy.runtime.machine import describe, usable_cores
 from roadworthy.runtime.metadata import ModelMetadata
 from roadworthy.runtime.scaling import segment_image
+from roadworthy.runtime.segmenter import OUTPUTS
 from roadworthy.runtime.taxonomy import CITYSCAPES, IGNORE, Taxonomy
 from roadworthy.runtime.timing import Latency, measure, ratio
 from roadworthy.train.checkpoint import load_run
@@ -131,9 +133,10 @@ def _contenders(
     for peer, call in build_peers(peers, PeerContext(network, frame, usable_cores(), folder)).items():
         calls[peer] = lambda call=call: call(frame)  # type: ignore[misc]
     ours: Segmenter | None = None
-    for label, outputs in ((OURS, ("labels",)), (LATENT, ("latent",)), (EVERYTHING, ("labels", "confidence", "latent"))):
+    export_network(network, metadata, folder / "all.onnx", frames, min_agreement=0.99)
+    for label, outputs in ((OURS, ("labels",)), (LATENT, ("latent",)), (EVERYTHING, OUTPUTS)):
         path = folder / f"{'-'.join(outputs)}.onnx"
-        export_network(network, metadata, path, frames, outputs=outputs, min_agreement=0.99)
+        save_model(keep_outputs(load_model(folder / "all.onnx"), outputs, "all.onnx"), path)
         segmenter = load(path, device="cpu")
         click.echo(f"  {label}: {segmenter.backend}, {segmenter.reason}")
         calls[label] = _bind(segmenter, frame)

@@ -10,6 +10,7 @@ import pytest
 
 from roadworthy.runtime import load
 from roadworthy.runtime.backends import Placement
+from roadworthy.runtime.backends.onnxruntime import gpu_providers
 from roadworthy.runtime.choice import Choice, _race, choose
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.metadata import ModelMetadata
@@ -94,3 +95,29 @@ def test_a_candidate_that_cannot_open_drops_out() -> None:
     assert _race(choices, open_some).backend == "works"
     with pytest.raises(BadInput, match="no"):
         _race(choices[:1], open_some)
+
+
+def test_a_gpu_build_without_a_gpu_measures_the_cpu(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr("roadworthy.runtime.choice.cuda_devices", lambda: 0)
+    assert "fastest on this machine" in load(make_model()).reason
+
+
+def test_a_gpu_that_does_not_start_is_said(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roadworthy.runtime.choice._onnxruntime_has_cuda", lambda: True)
+    segmenter = load(make_model())
+    assert segmenter.backend.startswith("onnxruntime (cpu")
+    assert segmenter.reason.startswith("its CUDA provider did not start")
+
+
+def test_providers_are_asked_for_best_first() -> None:
+    every = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def names(available: list[str], kind: str) -> list[str]:
+        return [one if isinstance(one, str) else one[0] for one in gpu_providers(available, kind, 1)]
+
+    assert names(every, "auto") == every
+    assert names(every, "cpu") == ["CPUExecutionProvider"]
+    assert names(every[1:], "cuda") == every[1:]
+    assert all(one[1]["device_id"] == 1 for one in gpu_providers(every, "cuda", 1) if not isinstance(one, str))

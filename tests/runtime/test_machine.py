@@ -2,10 +2,11 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 
-from roadworthy.runtime.machine import describe, usable_cores
+from roadworthy.runtime.machine import cuda_devices, describe, usable_cores
 
 
 def test_facts_are_whole_and_json() -> None:
@@ -24,3 +25,10 @@ def test_an_affinity_mask_limits_the_cores() -> None:
         assert usable_cores() == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_gpus_are_counted_as_the_driver_lists_them() -> None:
+    if shutil.which("nvidia-smi") is None:
+        assert cuda_devices() == 0
+    else:
+        assert cuda_devices() == len(describe().gpus)
