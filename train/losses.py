@@ -51,10 +51,18 @@ def _valid_count(target: Tensor, ignore_index: int) -> Tensor:
     return (target != ignore_index).sum().clamp(min=1)
 
 
-def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None, ignore_index: int = IGNORE) -> Tensor:
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    weights: Tensor | None = None,
+    ignore_index: int = IGNORE,
+    mean_weight: float | None = None,
+) -> Tensor:
     """Return the cross-entropy −log p_true, averaged over labelled pixels.
 
     With class `weights [N]` it is the weighted average Σ w_t·CE / Σ w_t, as in torch: the weights' scale does not matter.
+    With the `mean_weight` of a pixel in all the training data it is Σ w_t·CE / (mean_weight · labelled pixels) instead:
+    the same on average, and the parts of a batch add up to it.
     """
     rows, truth = _rows(logits, target)
     if weights is not None:  # torch wants both in one precision, and half of it would round the weights
@@ -63,6 +71,8 @@ def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None,
     total = F.cross_entropy(rows, truth, weights, ignore_index=ignore_index, reduction="sum")
     if weights is None:
         return total / _valid_count(target, ignore_index)
+    if mean_weight is not None:
+        return total / (mean_weight * _valid_count(target, ignore_index))
     valid = target != ignore_index
     mass = (weights[target.where(valid, 0)] * valid).sum()
     return total / mass.clamp(min=torch.finfo(mass.dtype).tiny)
@@ -86,13 +96,15 @@ def focal(logits: Tensor, target: Tensor, gamma: float = 2.0, ignore_index: int 
     return pixel_mean(missing.clamp(min=0) ** gamma * loss, target, ignore_index)
 
 
-def importance_aware(logits: Tensor, target: Tensor, weights: Tensor, ignore_index: int = IGNORE) -> Tensor:
+def importance_aware(
+    logits: Tensor, target: Tensor, weights: Tensor, ignore_index: int = IGNORE, mean_weight: float | None = None
+) -> Tensor:
     """Return cross-entropy times the importance `weights [N]` of the true class (arXiv 2008.04751, section II).
 
-    The importances are normalised to mean 1 over the labelled pixels of the batch, which makes it the weighted average
-    of `cross_entropy`: an importance is a ratio between classes, not a scale of the loss.
+    The importances are normalised to mean 1 over pixels, those of the batch or, with `mean_weight`, those of all the training
+    data (see `cross_entropy`): an importance is a ratio between classes, not a scale of the loss.
     """
-    return cross_entropy(logits, target, weights, ignore_index)
+    return cross_entropy(logits, target, weights, ignore_index, mean_weight)
 
 
 def betting_map(scores: Tensor, beta: float = 0.02) -> Tensor:

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.taxonomy import CAMVID
 from roadworthy.train.ground import severity
-from roadworthy.train.losses import betting_map, cross_entropy, gambling, importance_aware, sinkhorn_wasserstein, wasserstein
+from roadworthy.train.losses import (
+    betting_map,
+    cross_entropy,
+    gambling,
+    importance_aware,
+    pixel_cross_entropy,
+    sinkhorn_wasserstein,
+    wasserstein,
+)
 from roadworthy.train.models import Prediction
 from roadworthy.train.models.prediction import AUXILIARY_WEIGHT
 from roadworthy.train.objectives import OBJECTIVES, Batch, Objective, Setting, build_objective
@@ -238,7 +246,29 @@ def test_importance_groups_come_from_a_users_file(tmp_path: Path) -> None:
     weights[[CAMVID.index(name) for name in ("car", "pedestrian", "bicyclist")]] = 8.0
     weights[CAMVID.index("sky")] = 0.5
     found = build(f"importance-aware(groups={path})", logits).segmenter_loss(batch)["importance-aware"]
-    torch.testing.assert_close(found, importance_aware(logits, batch.target, weights))
+    mean = float((np.arange(1, CLASSES + 1) * weights.numpy()).sum() / np.arange(1, CLASSES + 1).sum())
+    expected = (weights[batch.target.where(batch.target != 255, 0)] / mean * pixel_cross_entropy(logits, batch.target)).sum()
+    torch.testing.assert_close(found, expected / (batch.target != 255).sum())
+
+
+@pytest.mark.parametrize("spec", ["importance-aware", "cross-entropy(weights=enet)", "cross-entropy(weights=median)", "focal"])
+def test_the_parts_of_a_batch_add_up_to_the_whole(spec: str) -> None:
+    logits, batch = example()
+    whole = total(build(spec, logits).segmenter_loss(batch))
+    labelled = (batch.target != 255).sum((1, 2))
+    parts = [total(build(spec, logits[i : i + 1]).segmenter_loss(Batch(*(x[i : i + 1] for x in batch)))) for i in range(2)]
+    torch.testing.assert_close(sum(p * n for p, n in zip(parts, labelled, strict=True)) / labelled.sum(), whole)
+
+
+@pytest.mark.parametrize("spec", ["importance-aware", "cross-entropy(weights=enet)"])
+def test_weights_have_a_mean_of_one_over_the_data(spec: str) -> None:
+    # Data whose classes are as frequent as in this batch: there both ways to normalise are the same.
+    logits, batch = example()
+    pixels = np.bincount(batch.target[batch.target != 255].numpy(), minlength=CLASSES)
+    objective = build(spec, logits, class_pixels=pixels)
+    weights = objective.weights  # type: ignore[attr-defined]
+    (loss,) = objective.segmenter_loss(batch).values()
+    torch.testing.assert_close(loss, importance_aware(logits, batch.target, weights))
 
 
 @pytest.mark.parametrize(

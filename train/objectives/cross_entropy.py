@@ -47,10 +47,11 @@ class CrossEntropy(Objective):
 
     def __init__(self, options: CrossEntropyOptions, setting: Setting) -> None:
         weights = class_weights(options.weights, setting.class_pixels)
-        self.weights = None if weights is None else torch.from_numpy(weights)
+        self.weights = None if weights is None else torch.from_numpy(weights)  # [N]
+        self.mean_weight = None if weights is None else setting.mean_weight(weights)
 
     def terms(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Return {"cross-entropy": loss}."""
         logits = prediction.logits
         weights = None if self.weights is None else self.weights.to(logits.device)
-        return {"cross-entropy": cross_entropy(logits, batch.target, weights)}
+        return {"cross-entropy": cross_entropy(logits, batch.target, weights, mean_weight=self.mean_weight)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,14 +25,16 @@ class ImportanceAwareOptions:
 
 
 class ImportanceAware(Objective):
-    """Minimise the cross-entropy times the importance of the true class, whose mean over the pixels is 1."""
+    """Minimise the cross-entropy times the importance of the true class, whose mean over the data's pixels is 1."""
 
     def __init__(self, options: ImportanceAwareOptions, setting: Setting) -> None:
         own = options.groups == OWN_GROUPS
         weights = importance_weights(setting.taxonomy) if own else load_groups(Path(options.groups), setting.taxonomy)
         self.weights = torch.tensor(weights)  # [N]
+        self.mean_weight = setting.mean_weight(np.array(weights))
 
     def terms(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Return {"importance-aware": loss}."""
-        logits = prediction.logits
-        return {"importance-aware": importance_aware(logits, batch.target, self.weights.to(logits.device))}
+        weights = self.weights.to(prediction.logits.device)
+        loss = importance_aware(prediction.logits, batch.target, weights, mean_weight=self.mean_weight)
+        return {"importance-aware": loss}

@@ -58,6 +58,11 @@ class Setting:
     ground: GroundMatrix
     steps: int  # updates of the segmenter in all
 
+    def mean_weight(self, weights: npt.NDArray[np.floating]) -> float:
+        """Return the mean of class weights `[N]` over the labelled pixels of the training data (1 where there are none)."""
+        pixels = int(self.class_pixels.sum())
+        return float((self.class_pixels * weights).sum()) / pixels if pixels else 1.0
+
 
 class Objective(ABC):
     """A way to learn. `fit` attaches the networks, then asks for losses, by turns as `schedule` says."""
