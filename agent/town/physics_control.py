@@ -35,8 +35,8 @@ def read(actor: Actor) -> Wire:
         raise CallRefused(f"actor {actor.id} ({actor.type_id}) is not a vehicle")
     length, width = drive.wheelbase_m / 2, actor.box_extent[1] * 0.8
     corners: tuple[tuple[float, float], ...] = ((length, -width), (length, width), (-length, -width), (-length, width))
-    if drive.wheels == 2:
-        corners = ((length, 0.0), (-length, 0.0))
+    if drive.wheels == 2:  # CARLA's two-wheelers, too, have four: two close to each other on each axle
+        corners = tuple((x, math.copysign(0.1, y)) for x, y in corners)
     wheels = []
     for index, (x, y) in enumerate(corners):
         front = index < len(corners) // 2

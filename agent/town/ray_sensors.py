@@ -43,15 +43,18 @@ def lidar_scan(sensor: Sensor, lidar: Lidar, pose: Floats, elapsed_s: float, aro
     angles, kept = _sweep(sensor, lidar, elapsed_s)
     rays = _fan(lidar, angles)[kept]  # [R, 3]
     hits = around.tracer.cast(pose[:3].tolist(), rays @ rotation(pose).T, lidar.reach_m, around.actors)
-    points = rays * hits.distance[:, None]  # [R, 3]
-    intensity = np.exp(-lidar.attenuation_per_m * hits.distance)
+    met = np.isfinite(hits.distance)
+    distance, rays = hits.distance[met], rays[met]  # [M], [M, 3]
+    intensity = np.exp(-lidar.attenuation_per_m * distance)
+    points = rays * distance[:, None]  # [M, 3]
     if lidar.noise_m > 0.0:
         points += rays * sensor.dice.normal(0.0, lidar.noise_m, (len(rays), 1))
-    met = np.isfinite(hits.distance)
     if lidar.drop_limit > 0.0:
         stays = 1.0 - lidar.drop_at_zero * (1.0 - intensity / lidar.drop_limit)
-        met &= (intensity > lidar.drop_limit) | (sensor.dice.random(len(rays)) < stays)
-    return lidar_body(math.radians(sensor.turned_deg), _per_channel(lidar, angles, kept, met), points[met], intensity[met])
+        kept_points = (intensity > lidar.drop_limit) | (sensor.dice.random(len(rays)) < stays)
+        met[met] = kept_points
+        points, intensity = points[kept_points], intensity[kept_points]
+    return lidar_body(math.radians(sensor.turned_deg), _per_channel(lidar, angles, kept, met), points, intensity)
 
 
 def semantic_scan(sensor: Sensor, lidar: Lidar, pose: Floats, elapsed_s: float, around: Surroundings) -> bytes:

@@ -48,6 +48,7 @@ class Roster:
         self._moving: npt.NDArray[np.int64] | None = None
         self.by_slot: dict[int, Actor] = {}
         self.sensors: dict[int, Actor] = {}  # stream -> actor
+        self.fleeting: set[int] = set()  # rows of vehicles whose controls hold for one tick only
 
     def __len__(self) -> int:
         """How many actors are alive."""
@@ -137,6 +138,8 @@ class Roster:
         bodies.drive[slot, FRESH] = 1.0
         bodies.drive[slot, PHASE] = (zlib.crc32(str(actor.ordinal).encode()) % 6283) / 1000.0
         bodies.ground[slot] = (0.0, 1.0, 0.0)
+        if actor.attributes.get("sticky_control", "true").lower() in ("false", "0"):
+            self.fleeting.add(slot)
         if blueprint.drive:
             set_model(bodies, slot, blueprint.drive, *blueprint.size_m[:2])
         else:
@@ -152,6 +155,7 @@ class Roster:
         self.by_slot.pop(actor.slot, None)
         if actor.sensor:
             self.sensors.pop(actor.sensor.stream, None)
+        self.fleeting.discard(actor.slot)
         self.bodies.release(actor.slot)
         self._bury([actor])
         self._live = self._moving = None
@@ -163,6 +167,7 @@ class Roster:
         self._actors.clear()
         self.by_slot.clear()
         self.sensors.clear()
+        self.fleeting.clear()
         self.bodies = Bodies()
         self._born = 0
         self._bury(gone)

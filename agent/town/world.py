@@ -14,15 +14,19 @@ from roadworthy.agent.town.attachments import mount, to_local
 from roadworthy.agent.town.blueprints import BlueprintLibrary
 from roadworthy.agent.town.bodies import (
     BOTTOM,
+    BRAKE,
     DRIVEN,
     FRESH,
     FRONT,
     GROUND_DRAG,
     GROUND_GRIP,
+    HAND_BRAKE,
     HEIGHT,
     INERTIA,
     MASS,
     REAR,
+    STEER,
+    THROTTLE,
     YAW,
     Bodies,
     Kind,
@@ -209,6 +213,8 @@ class World:
         driven = bodies.drive[:, DRIVEN] > 0.0  # an AI walker that gets no new state stands still
         bodies.velocity[driven] = 0.0
         bodies.drive[driven, DRIVEN] = 0.0
+        for slot in self.roster.fleeting:
+            bodies.control[slot, [THROTTLE, STEER, BRAKE, HAND_BRAKE]] = 0.0
         self._flags = 0
         return self.frame
 

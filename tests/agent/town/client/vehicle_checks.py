@@ -37,6 +37,26 @@ def driving(client: carla.Client) -> None:
 
 
 @check
+def controls_that_do_not_stick(client: carla.Client) -> None:
+    with stepped(client) as world:
+        library, speeds = world.get_blueprint_library(), []
+        for index, sticky in enumerate(("true", "false")):
+            blueprint = library.find("vehicle.audi.tt")
+            blueprint.set_attribute("sticky_control", sticky)
+            car = world.spawn_actor(blueprint, straights(world)[index])
+            run(world, 0.5)
+            car.apply_control(carla.VehicleControl(throttle=1.0))
+            world.tick()
+            assert car.get_control().throttle == 1.0
+            run(world, 2.0)
+            assert car.get_control().throttle == float(sticky == "true")
+            speeds.append(speed(car))
+        assert speeds[0] > 5.0 > 1.0 > speeds[1]
+        bicycle = world.spawn_actor(library.find("vehicle.bh.crossbike"), straights(world)[2])
+        assert len(bicycle.get_physics_control().wheels) == 4, "as CARLA's"
+
+
+@check
 def steering(client: carla.Client) -> None:
     with stepped(client) as world:
         for steer in (0.3, -0.3):
