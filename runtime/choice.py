@@ -13,8 +13,10 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import psutil
 
 from roadworthy.runtime.backends import BACKENDS, Placement
 from roadworthy.runtime.backends.backend import parse_device
@@ -103,14 +105,22 @@ def _remembered_or_measured(path: Path, names: Sequence[str], placement: Placeme
     except (OSError, ValueError, KeyError, TypeError):
         pass  # never measured, or the note is from another version: measure again and write it anew
     candidates = [Choice(name, placement, "") for name in names]
-    if "onnxruntime" in names and placement.threads > 1:
+    busy = _is_busy()
+    if "onnxruntime" in names and placement.threads > 1 and not busy:
         candidates.append(Choice("onnxruntime", Placement("cpu", placement.threads, spinning=True), ""))
     choice = _race(candidates, open_candidate)
+    if busy:
+        return replace(choice, reason=f"{choice.reason}; the machine is busy, so this is not remembered")
     try:
         write_text(memory, json.dumps(asdict(choice)) + "\n")
     except OSError:
         return choice  # a read-only home: it is measured again next time
     return choice
+
+
+def _is_busy() -> bool:
+    """Tell whether others use the cores: then spinning would take them, and a measurement says little about later."""
+    return psutil.getloadavg()[0] > usable_cores()
 
 
 def _race(candidates: Sequence[Choice], open_candidate: OpenCandidate) -> Choice:

@@ -1,6 +1,5 @@
 """Which backend is taken, and that it is said why. The measuring is tested with made-up candidates of known speed."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,12 @@ MakeModel = Callable[..., Path]
 pytestmark = pytest.mark.skipif(
     "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this onnxruntime would take the GPU"
 )
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else runs here now, these tests are of a quiet machine."""
+    monkeypatch.setattr("roadworthy.runtime.choice._is_busy", lambda: False)
 
 
 def _never(choice: Choice) -> Callable[[], object]:
@@ -60,6 +65,16 @@ def test_a_broken_memory_is_measured_again(make_model: MakeModel, cache: Path) -
     assert "measured earlier" in load(path).reason
 
 
+def test_on_a_busy_machine_nothing_spins_and_nothing_is_remembered(
+    make_model: MakeModel, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roadworthy.runtime.choice._is_busy", lambda: True)
+    segmenter = load(make_model())
+    assert "spinning" not in segmenter.reason
+    assert segmenter.reason.endswith("not remembered")
+    assert not (cache / "roadworthy").exists()
+
+
 def test_another_model_is_another_choice(make_model: MakeModel, cache: Path) -> None:
     load(make_model(name="a.onnx"))
     load(make_model(name="b.onnx", outputs=("labels",)))
@@ -74,18 +89,52 @@ def test_a_folder_that_cannot_be_written_costs_only_the_memory(
     assert "fastest" in load(make_model()).reason
 
 
-def _candidates(**pause_s: float) -> tuple[list[Choice], Callable[[Choice], Callable[[], object]]]:
-    choices = [Choice(name, Placement(), "") for name in pause_s]
-    return choices, lambda choice: lambda: time.sleep(pause_s[choice.backend])
+class Clock:
+    """A clock that only candidates move: what they take is exact, however busy this machine is."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.calls: dict[str, int] = {}
+
+    def perf_counter(self) -> float:
+        return self.now_s
+
+    def candidates(self, **pause_s: float) -> tuple[list[Choice], Callable[[Choice], Callable[[], object]]]:
+        def open_candidate(choice: Choice) -> Callable[[], object]:
+            def call() -> None:
+                self.now_s += pause_s[choice.backend]
+                self.calls[choice.backend] = self.calls.get(choice.backend, 0) + 1
+
+            return call
+
+        return [Choice(name, Placement(), "") for name in pause_s], open_candidate
 
 
-def test_the_fastest_wins_and_the_first_wins_ties() -> None:
-    assert _race(*_candidates(slow=0.02, quick=0.001)).backend == "quick"
-    assert _race(*_candidates(first=0.02, second=0.02)).backend == "first"  # within the margin
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    fake = Clock()
+    monkeypatch.setattr("roadworthy.runtime.choice.time", fake)
+    return fake
 
 
-def test_a_candidate_that_cannot_open_drops_out() -> None:
-    choices, open_candidate = _candidates(broken=0.0, works=0.001)
+def test_the_fastest_wins_and_the_first_wins_ties(clock: Clock) -> None:
+    choice = _race(*clock.candidates(slow=0.020, quick=0.010))
+    assert choice.backend == "quick"
+    assert choice.reason == "fastest on this machine: slow 20.00 ms, quick 10.00 ms"
+    assert _race(*clock.candidates(first=0.0104, second=0.0100)).backend == "first"  # within the margin
+    assert _race(*clock.candidates(first=0.0106, second=0.0100)).backend == "second"
+
+
+def test_slow_models_are_timed_once_each(clock: Clock) -> None:
+    _race(*clock.candidates(a=3.0, b=2.0))
+    assert clock.calls == {"a": 1, "b": 1}
+    clock.calls.clear()
+    _race(*clock.candidates(a=0.001, b=0.002))
+    assert clock.calls == {"a": 15, "b": 15}
+
+
+def test_a_candidate_that_cannot_open_drops_out(clock: Clock) -> None:
+    choices, open_candidate = clock.candidates(broken=0.001, works=0.002)
 
     def open_some(choice: Choice) -> Callable[[], object]:
         if choice.backend == "broken":
