@@ -93,8 +93,7 @@ class ScaleRange(click.ParamType[tuple[float, float]]):
               help="Iterations between resumable checkpoints.")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/MODEL-OBJECTIVE-seedN]")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the same training.")
-@click.pass_context
-def command(context: click.Context, output: Path | None, resume: bool, preset: str | None, **options: Any) -> None:
+def command(output: Path | None, resume: bool, preset: str | None, **options: Any) -> None:
     """Train a segmenter and write a run folder (weights, configuration, curves, metrics).
 
     Ctrl-C stops after the current update and its checkpoint; --resume goes on from there. On several GPUs or processes:
@@ -105,6 +104,7 @@ def command(context: click.Context, output: Path | None, resume: bool, preset: s
     from roadworthy.train.config import TrainConfig
     from roadworthy.train.fit import fit
 
+    context = click.get_current_context()
     given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
     config = replace(TrainConfig(data=options["data"]), **_fields(options))
     if preset is not None:
