@@ -19,10 +19,10 @@
 Parameters for 19 classes, PSPNet's with its auxiliary head; multiply-adds of convolutions at 512x256 as torch counts them
 (`torch.utils.flop_counter`). All export to ONNX; what would stop a backend is written in another form there, with the same
 values: unpooling by positions instead of indices (ENet, SegNet: `unpooling`), pooling over windows that divide nothing as
-products with constants (PSPNet: `pspnet.adaptive_average`). Their files hold Conv, ConvTranspose, Relu or Clip, MaxPool,
-AveragePool, ReduceMean, Resize, Concat, Slice, MatMul and element-wise operators only, which ONNX Runtime and OpenVINO run
-and TensorRT lists as supported. For a vehicle take `lite0`, or `enet` where every millisecond counts: ENet's PReLU and
-unpooling are the parts that quantise and fuse worst.
+products with constants (PSPNet: `pspnet.adaptive_average`). ONNX Runtime and OpenVINO run the files; TensorRT for RTX builds
+engines from them (ENet, lite0, U-Net, PSPNet, DeepLabV3+: built for compute capability 8.6, not run). For a vehicle take
+`lite0`, or `enet` where every millisecond counts; in networks that unpool, rounding moves a few maxima, so that another
+backend or precision changes more of their pixels than it does elsewhere.
 
 Where ImageNet weights come from: see `backbones`. All networks see frames normalised alike (`normalisation`).
 """

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from roadworthy.train.models.convolution import initialise
 
-NORM_EPSILON, NORM_MOMENTUM = 1e-3, 0.01  # of the published network
+NORM_EPSILON = 1e-3  # of the published network; its momentum of 0.01 is too slow for trainings of a few hundred steps
 STEM_WIDTH = 32  # channels
 
 
@@ -58,7 +58,7 @@ class SameConv2d(nn.Conv2d):
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=NORM_EPSILON, momentum=NORM_MOMENTUM)
+    return nn.BatchNorm2d(channels, eps=NORM_EPSILON)
 
 
 class InvertedResidual(nn.Module):
