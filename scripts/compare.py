@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -10,6 +13,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from roadworthy.eval.runner import Progress as StudyProgress
 from roadworthy.runtime.errors import BadInput
 from roadworthy.scripts.terminal import console
+
+if TYPE_CHECKING:
+    from roadworthy.eval.watch import Watch
 
 PLAIN_EVERY_S = 15.0  # [s] between lines when the output is not a terminal
 
@@ -19,8 +25,13 @@ PLAIN_EVERY_S = 15.0  # [s] between lines when the output is not a terminal
 @click.option("--preset", help="A shipped study: quick.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the study.  [default: studies/NAME]")
 @click.option("--cores", type=click.IntRange(1), help="Cores to fill.  [default: all physical cores]")
+@click.option(
+    "--watch", type=click.IntRange(0, 65535), help="Serve the study's state on this port of this machine; 0 = a free one."
+)
 @click.option("--show", is_flag=True, help="Print the study as YAML, to start your own from, and do nothing.")
-def command(study: Path | None, preset: str | None, output: Path | None, cores: int | None, show: bool) -> None:
+def command(
+    study: Path | None, preset: str | None, output: Path | None, cores: int | None, watch: int | None, show: bool
+) -> None:
     """Run what is missing of a study and write its report: STUDY is a YAML file, or name a --preset.
 
     Interrupt it at any time; the same command goes on with what is not done.
@@ -30,8 +41,11 @@ def command(study: Path | None, preset: str | None, output: Path | None, cores: 
     import yaml
 
     from roadworthy.eval.compare import compare
+    from roadworthy.eval.folder import StudyFolder
+    from roadworthy.eval.plan import make_jobs
     from roadworthy.eval.study import load_study, study_data
     from roadworthy.eval.study import preset as named_preset
+    from roadworthy.eval.watch import Watch
 
     if (study is None) == (preset is None):
         raise BadInput("name one study: a YAML file, or --preset quick")
@@ -41,9 +55,27 @@ def command(study: Path | None, preset: str | None, output: Path | None, cores: 
         return
     output = output or Path("studies") / plan.name
     shown = _Display()
-    with shown:
-        report = compare(plan, output, cores=cores, progress=shown.update)
+    with ExitStack() as stack:
+        tell, page = shown.update, None
+        if watch is not None:
+            folder = StudyFolder(output)
+            page = stack.enter_context(Watch(folder, plan.title, make_jobs(plan, folder), watch))
+            console.print(f"watch it at {page.address}", soft_wrap=True)
+            tell = partial(_tell_both, shown, page)
+        with shown:
+            report = compare(plan, output, cores=cores, progress=tell)
+        if page is not None:
+            page.finish()
+            console.print(
+                f"The report is at {page.address} until you press Ctrl-C; its file: {report.resolve()}", soft_wrap=True
+            )
+            click.pause("")
     console.print(f"done in {shown.elapsed_s / 60:.1f} minutes. The report: {report.resolve()}", soft_wrap=True)
+
+
+def _tell_both(shown: _Display, page: Watch, now: StudyProgress) -> None:
+    shown.update(now)
+    page.update(now)
 
 
 class _Display:
