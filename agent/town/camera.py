@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_PIXELS = 1920 * 1080 * 4
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +50,20 @@ def camera_axes(camera: CameraPose) -> tuple[NDArray[np.float32], NDArray[np.flo
     return axes, np.array([camera.x, camera.y, camera.z], np.float32), half_x, half_x * camera.height / camera.width
 
 
-def view(
-    axes: NDArray[np.float32], eye: NDArray[np.float32], half_x: float, half_y: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Projection [3, 4] to (x, y, w), and the four side planes [4, 4] with unit normals, positive inside."""
-    r, u, f = axes.astype(np.float64)
-    e = eye.astype(np.float64)
-    rows = np.stack([r / half_x, u / half_y, f])
-    matrix = np.column_stack([rows, -rows @ e])
-    planes: list[NDArray[np.float64]] = []
-    for row in (0, 1):
+def view(axes: NDArray[np.float32], eye: NDArray[np.float32], half_x: float, half_y: float) -> tuple[Floats, Floats]:
+    """Projection [3, 4] to (x, y, w), and the four side planes [4, 4] with unit normals, positive inside; float32."""
+    ex, ey, ez = eye.tolist()
+    rows = []
+    for (x, y, z), half in zip(axes.tolist(), (half_x, half_y, 1.0), strict=True):
+        rows.append((x / half, y / half, z / half, -(x * ex + y * ey + z * ez) / half))
+    ahead = rows[2]
+    planes = []
+    for row in rows[:2]:
         for sign in (1.0, -1.0):
-            plane = matrix[2] + sign * matrix[row]
-            planes.append(plane / np.linalg.norm(plane[:3]))
-    return matrix.astype(np.float32), np.array(planes, np.float32)
+            a, b, c, d = (f + sign * r for f, r in zip(ahead, row, strict=True))
+            length = math.sqrt(a * a + b * b + c * c)
+            planes.append((a / length, b / length, c / length, d / length))
+    return np.array(rows, np.float32), np.array(planes, np.float32)
 
 
 def padded(planes: NDArray[np.float32], margin: float = 12.0) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numba import njit
 
-from roadworthy.agent.town.kernels import NEAR, OPTIONS, draw, project
+from roadworthy.agent.town.kernels import INNER, NEAR, OPTIONS, draw, project
 
 F = np.float32
 
@@ -26,19 +26,24 @@ def draw_tiles(vertices, faces, spans, boxes, planes, matrix, eye, detail_range,
             continue
         distance = _distance(boxes[n], eye)
         if distance <= far:
-            tiles[count] = n
-            distances[count] = distance
+            # Put in its place among those found before it: they are few hundred at most.
+            k = count
+            while k > 0 and distances[k - 1] > distance:
+                tiles[k] = tiles[k - 1]
+                distances[k] = distances[k - 1]
+                k -= 1
+            tiles[k] = n
+            distances[k] = distance
             count += 1
-    order = np.argsort(distances[:count], kind="mergesort")
     for k in range(count):
-        n = tiles[order[k]]
+        n = tiles[k]
         if _hidden(boxes[n], matrix, width, height, depth):
             continue
         project(vertices, spans[n, 0], spans[n, 1], matrix, points)
         first = spans[n, 2]
         middle = spans[n, 4]
         draw(points, faces, first, spans[n, 3], far, width, height, depth, ids)
-        if distances[order[k]] < detail_range:
+        if distances[k] < detail_range:
             draw(points, faces, spans[n, 3], middle, far, width, height, depth, ids)
             tried += middle - first
         else:
@@ -47,7 +52,7 @@ def draw_tiles(vertices, faces, spans, boxes, planes, matrix, eye, detail_range,
     return tried
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _outside(box, planes):  # type: ignore[no-untyped-def]
     """Whether a box lies wholly outside one side of the view."""
     for k in range(4):
@@ -60,7 +65,7 @@ def _outside(box, planes):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _distance(box, eye):  # type: ignore[no-untyped-def]
     """From the eye to the nearest place of a box [m]."""
     dx = max(max(box[0] - eye[0], eye[0] - box[3]), F(0.0))
@@ -69,7 +74,7 @@ def _distance(box, eye):  # type: ignore[no-untyped-def]
     return math.sqrt(dx * dx + dy * dy + dz * dz)
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _hidden(box, matrix, width, height, depth):  # type: ignore[no-untyped-def]
     """Whether every pixel that a box could touch already shows something nearer than the whole box."""
     low_x = F(1e9)

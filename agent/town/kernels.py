@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit
 
 OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "boundscheck": False}
+# For kernels that only other kernels call: without the way in from Python they compile in half the time.
+INNER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 F = np.float32
 NEAR = F(0.12)  # [m]
 
@@ -27,7 +29,7 @@ def project(vertices, first, last, matrix, out):  # type: ignore[no-untyped-def]
             out[i, r] = matrix[r, 0] * x + matrix[r, 1] * y + matrix[r, 2] * z + matrix[r, 3]
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _fill(x0, y0, w0, x1, y1, w1, x2, y2, w2, width, height, depth, ids, number):  # type: ignore[no-untyped-def]
     """Draw one triangle, given in pixels; keep it where it is nearer than what is there.
 
@@ -89,7 +91,7 @@ def _fill(x0, y0, w0, x1, y1, w1, x2, y2, w2, width, height, depth, ids, number)
             z += z_x
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _edge(xa, ya, xb, yb):  # type: ignore[no-untyped-def]
     """An edge of a triangle: 1 where it bounds rows on the right, -1 on the left, 0 for a level one; its upper end; dx/dy."""
     if yb > ya:

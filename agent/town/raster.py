@@ -4,6 +4,7 @@ A visibility buffer is filled tile by tile, then every pixel is shaded once (tex
 sensor noise). The same scene, camera, weather, frame number and seed give the same bytes on one machine.
 """
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -128,10 +129,10 @@ class Renderer:
         """
         width, height = checked_size(camera)
         light = self._light(tuple(weather), seed)
-        rng = np.random.default_rng([seed & 0xFFFFFFFF, frame & 0xFFFFFFFF])
-        vector = light_vector(light, float(rng.normal(1.0, 0.015)), frame)
-        noise_offset = int(rng.integers(shading.NOISE_TABLE))
-        rain_seed = int(rng.integers(1 << 31))
+        dice = random.Random((seed & 0xFFFFFFFF) << 32 | frame & 0xFFFFFFFF)
+        vector = light_vector(light, dice.gauss(1.0, 0.015), frame)
+        noise_offset = dice.randrange(shading.NOISE_TABLE)
+        rain_seed = dice.randrange(1 << 31)
         axes, eye, half_x, half_y = camera_axes(camera)
         matrix, planes = view(axes, eye, half_x, half_y)
 
@@ -172,7 +173,7 @@ class Renderer:
         if light.rain > 0.02:
             count = int(light.rain * width * height / 180)
             bright = 255.0 * (0.35 + 0.65 * light.ambient[1]) * light.exposure[1]
-            slant = float(rng.normal(0.0, 0.15 + 0.3 * light.wind))
+            slant = dice.gauss(0.0, 0.15 + 0.3 * light.wind)
             shading.draw_rain(out.bgra, count, np.float32(min(bright, 230.0)), np.float32(slant), rain_seed)
         return out
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numba import njit
 
-from roadworthy.agent.town.kernels import OPTIONS
+from roadworthy.agent.town.kernels import INNER
 from roadworthy.agent.town.skylight import clouds_at, mirror_one
 from roadworthy.agent.town.strip import (
     DARKNESS,
@@ -31,7 +31,7 @@ from roadworthy.agent.town.strip import (
 F = np.float32
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def wet_ground(s, n, wet, puddles, clouds):  # type: ignore[no-untyped-def]
     """Wet, level ground darkens and mirrors the sky; puddles, where the ground lies lowest, mirror more."""
     for i in range(n):
@@ -53,7 +53,7 @@ def wet_ground(s, n, wet, puddles, clouds):  # type: ignore[no-untyped-def]
         s[DARKNESS + i] -= level * F(0.42) * wet
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def window_panes(s, q, n, first_facade, window_cells, night, light, clouds):  # type: ignore[no-untyped-def]
     """Glass mirrors the sky behind the camera; by night a third of the windows are lit."""
     for i in range(n):

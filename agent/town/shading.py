@@ -7,7 +7,7 @@ sensor noise. Every pixel is shaded once.
 import numpy as np
 from numba import njit
 
-from roadworthy.agent.town.kernels import OPTIONS
+from roadworthy.agent.town.kernels import INNER, OPTIONS
 from roadworthy.agent.town.lamplight import light_beams, light_street
 from roadworthy.agent.town.light_vector import (
     AMBIENT_R,
@@ -99,8 +99,8 @@ def shade(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Colour, tag, instance and depth of every pixel.
 
-    `numbers` int32 [H, W]: rows of `records` and `facts`, of which `sky_number` is sky; `depth` [H, W]: 1 / distance along
-    the axis; `bgra` uint32 [H, W].
+    `numbers` int32 [H, W]: rows of `records` and `facts`, -1 for sky, which has the row `sky_number`; `depth` [H, W]: 1 /
+    distance along the axis; `bgra` uint32 [H, W].
     """
     height, width = numbers.shape
     s = np.zeros(STRIP_SIZE, np.float32)
@@ -146,7 +146,7 @@ def shade(  # type: ignore[no-untyped-def]
             write(colour, n, bgra[iy, here])
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def lay_out(s, q, n, numbers, depth, sky_number, records, facts, first_facade, nx, step, ny):  # type: ignore[no-untyped-def]
     """Spread over a strip what the triangles under it fix, run by run; returns what the strip shows."""
     for i in range(n):
@@ -158,6 +158,8 @@ def lay_out(s, q, n, numbers, depth, sky_number, records, facts, first_facade, n
         end = start + 1
         while end < n and numbers[end] == number:
             end += 1
+        if number < 0:
+            number = sky_number
         layer = facts[number, FACT_LAYER]
         tag = facts[number, FACT_TAG]
         instance = facts[number, FACT_INSTANCE]
@@ -214,7 +216,7 @@ def lay_out(s, q, n, numbers, depth, sky_number, records, facts, first_facade, n
     return shows
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def trace_rays(s, n, nx, step, ny, axes, eye):  # type: ignore[no-untyped-def]
     """The ray through each pixel and the place where it ends."""
     row_x = axes[2, 0] + axes[1, 0] * ny
@@ -232,7 +234,7 @@ def trace_rays(s, n, nx, step, ny, axes, eye):  # type: ignore[no-untyped-def]
         s[Z + i] = eye_z + s[RAY_Z + i] * s[W + i]
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def develop(s, n, light, noise, noise_start, colour):  # type: ignore[no-untyped-def]
     """Bring light, texture, reflection and haze together, then expose with sensor noise: `colour` [3 * STRIP], 0 to 255."""
     fog_start, fog_density, grainy = light[FOG_START], light[FOG_DENSITY], light[NOISE]
@@ -258,7 +260,7 @@ def develop(s, n, light, noise, noise_start, colour):  # type: ignore[no-untyped
             colour[plane + i] = min(max(shown * exposure + grainy * noise[grain + i], F(0.0)), F(255.0))
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def write(colour, n, bgra):  # type: ignore[no-untyped-def]
     """The strip's pixels as CARLA sends them: blue, green, red, 255."""
     for i in range(n):

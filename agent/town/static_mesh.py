@@ -1,4 +1,8 @@
-"""The static mesh cut into square tiles, in the order that the rasteriser wants: a tile's vertices and faces lie together."""
+"""The static mesh cut into square tiles, in the order that the rasteriser wants: a tile's vertices and faces lie together.
+
+What lies flat on the ground and what stands on it are tiles of their own: flat tiles are thin, so that they are quickly seen
+to be hidden, and the others are hidden where no ground shows.
+"""
 
 from dataclasses import dataclass
 
@@ -6,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadworthy.agent.town.mesh import Mesh
+from roadworthy.agent.town.tags import Tag
 
-TILE = 32.0  # [m]
+TILE = 16.0  # [m]
+_GROUND = (Tag.ROADS, Tag.SIDEWALKS, Tag.TERRAIN, Tag.ROAD_LINES, Tag.GROUND)
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,8 @@ def tile_mesh(mesh: Mesh) -> TiledMesh:
     corners = mesh.vertices[mesh.faces]  # [F, 3, 3]
     middle = (corners.min(1) + corners.max(1))[:, :2] / 2
     cell = np.floor(middle / TILE).astype(np.int64)
-    key = (cell[:, 0] - cell[:, 0].min()) * 100_000 + (cell[:, 1] - cell[:, 1].min())
+    stands = ~np.isin(mesh.tags, _GROUND)
+    key = ((cell[:, 0] - cell[:, 0].min()) * 100_000 + (cell[:, 1] - cell[:, 1].min())) * 2 + stands
     order = np.lexsort((np.arange(len(key)), mesh.detail, key))
     key, faces, surface, detail = key[order], mesh.faces[order], mesh.surface[order], mesh.detail[order]
     starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))

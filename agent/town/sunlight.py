@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from roadworthy.agent.town.kernels import OPTIONS
+from roadworthy.agent.town.kernels import INNER
 from roadworthy.agent.town.strip import (
     DIRECT,
     NORMAL_X,
@@ -22,7 +22,7 @@ from roadworthy.agent.town.strip import (
 F = np.float32
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def light_sun(s, n, sun_x, sun_y, sun_z, shadow, drift_x, drift_y, origin_x, origin_y, cell):  # type: ignore[no-untyped-def]
     """Share of direct sun: the cosine times how many of the four nearest shadow cells leave the place lit."""
     per_cell = F(1.0) / cell

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from roadworthy.agent.town.kernels import OPTIONS
+from roadworthy.agent.town.kernels import INNER
 from roadworthy.agent.town.strip import (
     DENSITY,
     FIRST_TEXEL,
@@ -48,7 +48,7 @@ def packed_textures() -> NDArray[np.uint64]:
     return packed
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def find_texels(s, n):  # type: ignore[no-untyped-def]
     """Choose each pixel's level of detail from its footprint on the surface, and the texels there."""
     for i in range(n):
@@ -88,7 +88,7 @@ def find_texels(s, n):  # type: ignore[no-untyped-def]
         s[SCRATCH_A + i] = right - left
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def mix_texels(s, n, texels, mixed):  # type: ignore[no-untyped-def]
     """Mix the four texels round each place. `texels` uint64 [T]: red, green, blue and glass in 16 bits each."""
     for i in range(n):

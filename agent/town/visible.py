@@ -26,7 +26,7 @@ SKY_TAG, ROAD_TAG, SIDEWALK_TAG, LINE_TAG = 11, 1, 2, 24
 def number_faces(ids, number_of, seen):  # type: ignore[no-untyped-def]
     """Replace the face of every pixel by its place in `seen`, the list of faces in sight; returns how many there are.
 
-    Sky gets the number behind the last face. `number_of` int32 [F] is -1 everywhere, before and after.
+    `number_of` int32 [F] is -1 everywhere, before and after.
     """
     height, width = ids.shape
     count = 0
@@ -46,9 +46,6 @@ def number_faces(ids, number_of, seen):  # type: ignore[no-untyped-def]
                         seen[count] = face
                         count += 1
             ids[iy, ix] = number
-    for iy in range(height):
-        for ix in range(width):
-            ids[iy, ix] = ids[iy, ix] if ids[iy, ix] >= 0 else count
     for k in range(count):
         number_of[seen[k]] = -1
     return count
@@ -58,7 +55,7 @@ def number_faces(ids, number_of, seen):  # type: ignore[no-untyped-def]
 def measure_faces(  # type: ignore[no-untyped-def]
     seen, count, vertices, normals, uv, colours, faces, surface, lamp_levels, eye, axes, finest, records, facts
 ):
-    """Fill `records` float32 [n, RECORD] and `facts` int32 [n, FACTS] for the first `count` faces of `seen` and, behind, sky.
+    """Fill `records` float32 [n, RECORD] and `facts` int32 [n, FACTS] for `count` faces of `seen`, and one row more for sky.
 
     `axes` [3, 3]: the camera's right, up, forward; `finest`: texels per repeat times the angle of a pixel.
     """
