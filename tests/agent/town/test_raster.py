@@ -7,7 +7,7 @@ import carla
 import numpy as np
 import pytest
 
-from roadworthy.agent.town import maps
+from roadworthy.agent.town import maps, static_mesh
 from roadworthy.agent.town.raster import (
     GREEN,
     LOW_BEAM,
@@ -160,6 +160,37 @@ def test_same_input_same_bytes_whatever_came_between(renderer: Renderer, roads: 
     for other in (again, fresh):
         for name in ("bgra", "tags", "instance", "depth"):
             assert getattr(first, name).tobytes() == getattr(other, name).tobytes(), name
+
+
+def test_colours_do_not_depend_on_actor_ids(renderer: Renderer) -> None:
+    kinds = (
+        ("truck", 7.0, 2.4, 3.2, 0),
+        ("bus", 10.0, 2.5, 3.0, 0),
+        ("bicycle", 1.8, 0.6, 1.7, 0),
+        ("walker", 0.5, 0.5, 1.8, 2),
+    )
+    actors = [ActorPose(kind, 112.0, 35.0 + 9 * k, HIGH - 1, 60.0, (0.3, 0.4, 0.6), 10 + k) for k, kind in enumerate(kinds)]
+    first = renderer.render(LEVEL, actors, CLEAR_NOON, {})
+    again = renderer.render(LEVEL, [replace(a, instance_id=a.instance_id + 4321) for a in actors], CLEAR_NOON, {})
+    assert len(np.unique(first.instance)) == 5
+    assert first.bgra.tobytes() == again.bgra.tobytes()
+
+
+def test_tiles_that_are_skipped_as_hidden_are_hidden(roads: RoadNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One tile for the whole town is always drawn whole: nothing can be skipped.
+    scenery = build_scenery(roads, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(static_mesh, "TILE", 1e6)
+        whole = Renderer(scenery, roads)
+    tiled = Renderer(scenery, roads)
+    differ = seen = 0
+    for index in range(0, 120, 6):
+        a, b = (r.render(street(roads, index), [], CLEAR_NOON, {}) for r in (tiled, whole))
+        near = b.depth < 40  # further off, the two choose other levels of detail
+        seen += int(near.sum())
+        differ += int((a.depth[near] != b.depth[near]).sum())
+    assert seen > 200_000
+    assert differ < 1e-3 * seen
 
 
 def test_traffic_light_shows_its_state(renderer: Renderer, roads: RoadNetwork) -> None:
