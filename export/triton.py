@@ -15,11 +15,12 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from roadworthy.export.batch import Batch
+from roadworthy.export.batch import Batch, parse_batch
 from roadworthy.export.onnx_model import import_onnx
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
 from roadworthy.runtime.metadata import ModelMetadata
+from roadworthy.runtime.sidecar import read_sidecar
 
 QUEUE_DELAY_US = 1000  # [us] that a request waits for others to share its batch
 INSTANCES = 1  # copies that run side by side; per GPU, or on the CPU
@@ -67,6 +68,26 @@ def write_repository(
     write_text(part / "config.pbtxt", config_text(name, backend, inputs, outputs, batch, kind))
     replace_folder(part, folder)
     return folder
+
+
+def engine_repository(engine: Path, repository: Path) -> Path:
+    """Write the repository of a TensorRT engine of ours; all facts are in its sidecar, so that no GPU is needed.
+
+    Raises `BadInput` when the sidecar is missing, or the engine was not built by `roadworthy export`.
+    """
+    sidecar = read_sidecar(engine)
+    if sidecar.format != "tensorrt":
+        raise BadInput(f"{engine}: is a {sidecar.format} engine, and Triton runs only those of --format tensorrt")
+    try:
+        inputs, outputs = (
+            [TensorSpec(name, dtype, tuple(shape), batch) for name, dtype, shape, batch in json.loads(sidecar.built_with[key])]
+            for key in ("inputs", "outputs")
+        )
+        batch = parse_batch(sidecar.built_with["batch"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{engine}: its sidecar does not tell its signature ({error!r}); build the engine again") from error
+    repository.mkdir(parents=True, exist_ok=True)
+    return write_repository(engine, repository, model_name(engine), sidecar.metadata, inputs, outputs, batch, "KIND_GPU")
 
 
 def replace_folder(part: Path, folder: Path) -> None:

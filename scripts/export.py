@@ -13,6 +13,7 @@ from roadworthy.runtime.errors import BadInput
 from roadworthy.scripts.terminal import ImageSize, console, progress_line
 
 if TYPE_CHECKING:
+    from roadworthy.export.convert import Wish
     from roadworthy.export.report import ExportReport
 
 FORMATS = ("onnx", "openvino", "tensorrt", "tensorrt-rtx", "triton")
@@ -94,10 +95,22 @@ def command(
         else:
             if size is not None or opset is not None or licence is not None:
                 raise BadInput("--size, --opset and --licence are fixed in a model file; export the run again to change them")
-            if source.suffix in (".engine", ".plan"):
-                raise BadInput(f"{source}: an engine is made of an ONNX file; give that one")
+            if source.suffix == ".engine":
+                _serve_engine(source, output, wish)
+                return
             made = convert(source, output, wish, progress=report)
     _show(output, made)
+
+
+def _serve_engine(source: Path, output: Path, wish: Wish) -> None:
+    """Put an engine into a Triton repository, the one thing that can be made of it."""
+    from roadworthy.export.triton import engine_repository
+
+    if wish.format != "triton":
+        raise BadInput(
+            f"{source}: an engine becomes only --format triton; make {wish.format} of the ONNX file it was built from"
+        )
+    console.print(f"{engine_repository(source, output)}: served by tritonserver --model-repository {output}", soft_wrap=True)
 
 
 def _show(output: Path, report: ExportReport) -> None:
