@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -110,8 +111,8 @@ def _print(result: Mapping[str, Any]) -> None:
             f"{row['p99_ms']:.2f}", f"{row['max_ms']:.2f}", f"{row['jitter_ms']:.2f}", f"{row['frames_per_second']:.0f}",
             f"{row['cpu_percent']:.0f}", f"{row['ratio_to_fastest']['value']:.2f}",
         )  # fmt: skip
-    width = None if console.is_terminal else 170  # a log has no edge
-    console.print(table, width=width)
+    wide = console if console.is_terminal else Console(highlight=False, width=170)  # a log has no edge
+    wide.print(table)
     columns = (
         "model",
         "batch",
@@ -138,7 +139,7 @@ def _print(result: Mapping[str, Any]) -> None:
             f"{row['file_bytes'] / 2**20:.1f}",
             *((f"{roof['gflops']:.0f}", f"{100 * roof['compute_fraction']:.0f} %") if "gflops" in roof else ("", "")),
         )  # fmt: skip
-    console.print(inside, width=width)
+    wide.print(inside)
     facts, peak = result["machine"], result["peak"]
     console.print(f"on {facts['cpu']}, {facts['usable_cores']} usable cores; uint8 frames in to labels out")
     if peak is not None:

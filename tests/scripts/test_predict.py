@@ -3,18 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from click.testing import CliRunner, Result
-from onnx import TensorProto, helper
 from PIL import Image
 
-from roadworthy.runtime.metadata import ModelMetadata
-from roadworthy.runtime.taxonomy import CAMVID
 from roadworthy.runtime.video import VideoWriter, read_video
 from roadworthy.scripts.cli import main
 
-HEIGHT, WIDTH = 16, 32
+from .colour_model import HEIGHT, WIDTH, write_colour_model
 
 
 @pytest.fixture(autouse=True)
@@ -24,31 +20,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """The brightest channel is the class, its brightness the confidence."""
-    nodes = [
-        helper.make_node("Cast", ["frames"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("ArgMax", ["floats"], ["ids"], axis=3, keepdims=0),
-        helper.make_node("Cast", ["ids"], ["labels"], to=TensorProto.UINT8),
-        helper.make_node("ReduceMax", ["floats", "axis"], ["brightest"], keepdims=0),
-        helper.make_node("Div", ["brightest", "scale"], ["confidence"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "colours",
-        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["batch", HEIGHT, WIDTH, 3])],
-        [
-            helper.make_tensor_value_info("labels", TensorProto.UINT8, ["batch", HEIGHT, WIDTH]),
-            helper.make_tensor_value_info("confidence", TensorProto.FLOAT, ["batch", HEIGHT, WIDTH]),
-        ],
-        [
-            helper.make_tensor("axis", TensorProto.INT64, [1], [3]),
-            helper.make_tensor("scale", TensorProto.FLOAT, [], [255.0]),
-        ],
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    helper.set_model_props(proto, ModelMetadata.of(CAMVID, ignore_id=255, height=HEIGHT, width=WIDTH).to_props())
-    onnx.save(proto, str(tmp_path / "model.onnx"))
-    return tmp_path / "model.onnx"
+    return write_colour_model(tmp_path / "model.onnx")
 
 
 def predict(*arguments: object) -> Result:
