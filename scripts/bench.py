@@ -31,6 +31,7 @@ from roadworthy.scripts.terminal import console, progress_line
 @click.option("--roofline/--no-roofline", default=True, show_default=True, help="Also measure the machine's peaks.")
 @click.option("--metric-floor", type=click.FloatRange(0, 1), help="Fail when a model's mIoU on --data is lower.")
 @click.option("--data", help="Labelled data for --metric-floor, as KIND:PATH.")
+@click.option("--split", default="val", show_default=True, help="Part of --data.")
 @click.option("--images", type=click.IntRange(1), help="Images of --data to use.  [default: all]")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("latency.json"), show_default=True,
               help="JSON file; a picture is written beside it (.svg).")  # fmt: skip
@@ -48,6 +49,7 @@ def command(
     roofline: bool,
     metric_floor: float | None,
     data: str | None,
+    split: str,
     images: int | None,
     output: Path,
 ) -> None:
@@ -82,7 +84,7 @@ def command(
     _print(result)
     console.print(f"written to {output} and {output.with_suffix('.svg')}")
     if metric_floor is not None and data is not None:
-        scores = {name: accuracy(path, data, limit=images) for name, path in named.items()}
+        scores = {name: accuracy(path, data, split=split, limit=images) for name, path in named.items()}
         for name, score in scores.items():
             console.print(f"{name}: mIoU {score:.4f} on {data} (data-set level, void ignored)", soft_wrap=True)
         if not all(score >= metric_floor for score in scores.values()):

@@ -161,7 +161,20 @@ def test_accuracy_and_its_floor(model: Path, camvid: Path, tmp_path: Path) -> No
     whole = accuracy(model, f"camvid:{camvid}", split="val", backend="onnxruntime")
     assert 0 < whole < 1
     assert accuracy(model, f"camvid:{camvid}", split="val", limit=1, backend="onnxruntime") == 1.0
-    options = ["--rounds", "10", "--warmup", "0", "--threads", "1", "--no-cold", "--no-roofline", "--data", f"camvid:{camvid}"]
+    options = [
+        "--rounds",
+        "10",
+        "--warmup",
+        "0",
+        "--threads",
+        "1",
+        "--no-cold",
+        "--no-roofline",
+        "--data",
+        f"camvid:{camvid}",
+        "--split",
+        "val",
+    ]
     options += ["-o", str(tmp_path / "l.json")]
     passed = CliRunner().invoke(main, ["bench", str(model), *options, "--metric-floor", f"{whole - 0.01:.3f}"])
     assert passed.exit_code == 0, passed.output
