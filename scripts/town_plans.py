@@ -153,7 +153,7 @@ def crooked_plan() -> Plan:
         for step in range(1, 6):
             angle = math.radians(40 + 90 * k + 15 * step)
             arc.append((centre[0] + ring_radius * math.cos(angle), centre[1] + ring_radius * math.sin(angle)))
-        plan.streets.append(Street(ring[k], ring[(k + 1) % 4], 1, 0, 4.5, 0.0, 8.3, via=tuple(arc)))
+        plan.streets.append(Street(ring[k], ring[(k + 1) % 4], 1, 0, 4.5, 2.4, 8.3, via=tuple(arc)))
     plan.streets += [
         Street("a", "b", centre="solid", via=((55, -28),)),
         Street("b", "c", centre="dashed", lane_width=3.2),
@@ -205,7 +205,7 @@ def ring_plan() -> Plan:
     for k in range(4):
         angle, after = 25.0 + 90.0 * k, (k + 1) % 4
         plan.streets += [
-            Street(f"o{k}", f"o{after}", 1, 0, 4.8, 0.0, 8.3, via=arc(25.0, angle, angle + 90, 8)),
+            Street(f"o{k}", f"o{after}", 1, 0, 4.8, 2.4, 8.3, via=arc(25.0, angle, angle + 90, 8)),
             Street(f"o{k}", f"m{k}", 1, lane_width=3.6, sidewalk_width=3.0, centre="solid", via=(at(60.0, angle + 1),)),
             Street(f"m{k}", f"w{k}", 1, lane_width=3.6, sidewalk_width=3.0, centre="dashed", via=(at(135.0, angle + 6),)),
             Street(f"w{k}", f"v{k}", 2, lane_width=3.25, speed=11.1, centre="double", via=arc(172.0, angle, angle + 45, 5)),

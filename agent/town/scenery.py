@@ -87,7 +87,8 @@ def _street_side(
     lamps = []
     for number, stretch in enumerate(stretches):
         front = stretch.pose
-        inside = roads.surface_at(*_point(front, 0.0, -0.45)).ground == Ground.SIDEWALK
+        # A scrap of sidewalk is no place for a pole: trucks sweep over kerbs.
+        inside = all(roads.surface_at(*_point(front, 0.0, y)).ground == Ground.SIDEWALK for y in (-0.45, -1.5))
         y = -0.45 if inside else 0.7
         spot = _shifted(front, 0.0, y, roads)
         if number % 2 == 0:
