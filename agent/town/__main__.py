@@ -24,6 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--map", default="Grid01", help="a shipped map, or a path to any .xodr file")
     parser.add_argument("--seed", type=int, default=0, help="of the scenery and the traffic lights")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; anyone who can reach it controls the town")
+    parser.add_argument(
+        "--mirror-latitude",
+        action="store_true",
+        help="GNSS latitude falls with +y, as in CARLA up to 0.9.15 and the leaderboard",
+    )
     parser.add_argument("--child", action="store_true", help="end when the starting process ends")
     options = parser.parse_args(arguments)
     parent = os.getppid() if options.child else None
@@ -38,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     # Ctrl-C reaches the whole group at once; a child waits for its owner, who still needs it to clean up.
     signal.signal(signal.SIGINT, signal.SIG_IGN if options.child else lambda *_: server.stop())
+    server.world.latitude_mirrored = options.mirror_latitude
     server.world.warm_up()
     _ = server.world.map.navmesh  # every client asks for it first: no one's short time-out shall pay for building it
     gc.collect()

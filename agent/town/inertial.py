@@ -36,8 +36,12 @@ def imu(world: World, actor: Actor, sensor: Sensor) -> Wire:
 
 
 def gnss(world: World, actor: Actor, sensor: Sensor) -> Wire:
-    """Latitude, longitude [deg] and altitude [m], by the map's geo-reference exactly as the client's map computes them."""
-    place = world.map.geolocation(*(float(v) for v in world.roster.bodies.pose[actor.slot][:3]))
+    """Latitude, longitude [deg] and altitude [m], by the map's geo-reference exactly as the client's map computes them.
+
+    With `world.latitude_mirrored` they are those of the place mirrored at the x axis.
+    """
+    x, y, z = world.roster.bodies.pose[actor.slot][:3].tolist()
+    place = world.map.geolocation(x, -y if world.latitude_mirrored else y, z)
     values = []
     for value, axis in zip(place, ("lat", "lon", "alt"), strict=True):
         spread = sensor.dice.normal(0.0, 1.0) * sensor.noise.get(f"noise_{axis}_stddev", 0.0)

@@ -85,6 +85,7 @@ class World:
         self.library = BlueprintLibrary()
         self.settings = Settings()
         self.weather: Weather = CLEAR_NOON
+        self.latitude_mirrored = False  # GNSS as CARLA up to 0.9.15 and the leaderboard have it: latitude falls with +y
         self.roster = Roster()
         self.episode = 0
         self.frame = 0
