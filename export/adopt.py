@@ -164,7 +164,7 @@ def _surround(
     for node in graph.node:
         node.input[:] = [values if name == inner else name for name in node.input]
 
-    result = _before_softmax(graph, PREFIX + shape.output)
+    result = PREFIX + shape.output
     size = constant("full_size", np.asarray([shape.height, shape.width], np.int64))
     rows = constant("any_rows", np.asarray([0, shape.height, shape.width], np.int64))
     full = (shape.rows, shape.columns) == (shape.height, shape.width)
@@ -197,9 +197,12 @@ def _surround(
         flat = add("Reshape", [logits, constant("flat", np.asarray([0, 0, -1], np.int64))], "logits_flat")  # -> [B, N, H W]
         best = add("ArgMax", [flat], "best", axis=1, keepdims=0)  # -> [B, H W]
         add("Cast", [add("Reshape", [best, rows], "best_rows")], "labels", to=onnx.TensorProto.UINT8)
-        above = add("Sub", [flat, reduced("ReduceMax", flat, "largest", keep=1)], "above")
-        total = reduced("ReduceSum", add("Exp", [above], "odds"), "total", keep=0)
-        add("Reshape", [add("Reciprocal", [total], "probability"), rows], "confidence")
+        if _gives_probabilities(graph, result):
+            likely = reduced("ReduceMax", flat, "likely", keep=0)
+        else:  # the largest softmax probability, as in `graph.largest_probability`
+            above = add("Sub", [flat, reduced("ReduceMax", flat, "largest", keep=1)], "above")
+            likely = add("Reciprocal", [reduced("ReduceSum", add("Exp", [above], "odds"), "total", keep=0)], "likely")
+        add("Reshape", [likely, rows], "confidence")  # [B, H W] -> [B, H, W]
         outputs.append(
             onnx.helper.make_tensor_value_info("confidence", onnx.TensorProto.FLOAT, ["batch", shape.height, shape.width])
         )
@@ -232,12 +235,9 @@ def _sizes(onnx: Any, graph: Any, add: Any, x: str, size: str) -> str:
     return name
 
 
-def _before_softmax(graph: Any, name: str) -> str:
-    """Step back over a final Softmax or Sigmoid: labels are the same without it, and confidence takes logits."""
-    for node in graph.node:
-        if name in node.output and node.op_type in ("Softmax", "Sigmoid"):
-            return str(node.input[0])
-    return name
+def _gives_probabilities(graph: Any, name: str) -> bool:
+    """Tell whether the network itself turns its logits into probabilities at the end."""
+    return any(name in node.output and node.op_type in ("Softmax", "Sigmoid") for node in graph.node)
 
 
 def _unname_output_shapes(model: Any) -> None:

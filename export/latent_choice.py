@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from roadworthy.export.onnx_model import import_onnx
+from roadworthy.export.onnx_model import WEIGHTED, import_onnx
 from roadworthy.runtime.errors import BadInput
 
 COARSEST_STRIDE = 16  # frame pixels per cell: 8x16 cells of a 128x256 frame; coarser ones tell a driver nothing
@@ -39,10 +39,16 @@ def choose_latent(model: Any, wanted: str | None, height: int, width: int, sourc
         if node.op_type in _ENLARGING:
             break
         before.update(node.output)
+    needed: set[str] = set()  # by a later layer: logits are no latent
+    for node in list(model.graph.node)[::-1]:
+        if node.op_type in WEIGHTED or needed.intersection(node.output):
+            needed.update(node.input)
     encoder = [
         candidate
         for candidate in found
-        if candidate.name in before and 1 < height / candidate.shape[1] <= COARSEST_STRIDE and min(candidate.shape[1:]) > 1
+        if candidate.name in before & needed
+        and 1 < height / candidate.shape[1] <= COARSEST_STRIDE
+        and min(candidate.shape[1:]) > 1
     ]
     if not encoder:
         raise BadInput(f"{source}: no map could be chosen for the driving agent; name one with --latent: {_listed(found)}")
