@@ -168,7 +168,7 @@ def _enter(box, x, y, z, ix, iy, iz):  # type: ignore[no-untyped-def]
 @njit(**OPTIONS)
 def _meet(corner, x, y, z, dx, dy, dz):  # type: ignore[no-untyped-def]
     """Distance to a triangle's front side (-1: missed) and the cosine there (Möller and Trumbore 1997)."""
-    ax, ay, az = float(corner[0]), float(corner[1]), float(corner[2])
+    ax, ay, az = np.float64(corner[0]), np.float64(corner[1]), np.float64(corner[2])  # float() would stay float32
     ux, uy, uz = corner[3] - ax, corner[4] - ay, corner[5] - az
     vx, vy, vz = corner[6] - ax, corner[7] - ay, corner[8] - az
     nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
