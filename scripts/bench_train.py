@@ -116,13 +116,15 @@ def bench_loader(rounds: int) -> dict[str, Any]:
             frames = Frames(dataset, (HEIGHT, WIDTH), memory_limit_bytes=limit)
             for workers in (1, 2):
                 batches = Batches(frames, BATCH, 0, Augmentation(), workers=workers)
-                begin = time.perf_counter()
+                begin, begin_processor = time.perf_counter(), time.process_time()
                 count = sum(len(batch.frames) for batch in batches.run(0, rounds))
                 facts[f"{source}, {workers} workers, frames_per_s"] = round(count / (time.perf_counter() - begin), 1)
+            facts[f"{source}, processor_ms_per_frame"] = round(1000 * (time.process_time() - begin_processor) / count, 2)
         learn, _ = _players(REFERENCE)
-        clock, _ = _by_turns({"enet": learn}, max(3, rounds // 4))
+        clock, processor = _by_turns({"enet": learn}, max(3, rounds // 4))
         used = BATCH * 1000 / statistics.median(clock["enet"])
         facts["enet, frames_per_s"] = round(used, 1)
+        facts["enet, processor_ms_per_frame"] = round(statistics.median(processor["enet"]) / BATCH, 2)
         facts["network_is_the_bottleneck"] = facts["disk, 2 workers, frames_per_s"] > used
     return facts
 

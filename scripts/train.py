@@ -117,7 +117,7 @@ def command(output: Path | None, resume: bool, preset: str | None, **options: An
     scores = result.validation
     console.print(f"{output}: mIoU {100 * scores.mean_iou:.1f} % on {scores.frames} validation frames (data-set level, void")
     console.print(f"ignored) after {result.steps} updates, {result.seconds:.0f} s. Next: roadworthy export {output}")
-    if result.selected is not None:
+    if result.selected is not None and result.selected.iteration >= 0:
         console.print(f"The weights are those of iteration {result.selected.iteration}, best on the selection frames.")
     if result.skipped:
         console.print(f"{result.skipped} samples could not be used and were left out.")
