@@ -28,7 +28,6 @@ CARS, WALKERS = 6, 6
 TICKS = 20
 WARM_UP = 0.2  # share of the episodes after which memory must stay
 FLAT = 0.05
-EPISODE_LIMIT_S = 120.0  # a client that is silent for so long is replaced
 SIZE = (160, 96)  # [px]
 
 
@@ -55,7 +54,9 @@ def client(port: int, first: int, last: int) -> None:
             world.tick()
         for sensor in sensors:
             sensor.stop()
-        connection.apply_batch_sync([carla.command.DestroyActor(thing) for thing in [*sensors, *reversed(actors)]], True)
+        # Without a tick: the client would hold Python's lock through it, and wait for ever on a sensor's call back to Python.
+        connection.apply_batch_sync([carla.command.DestroyActor(thing) for thing in [*sensors, *reversed(actors)]])
+        world.tick()
         if not images:
             raise SystemExit(f"no picture came in episode {episode}")
         sys.stdout.write(f"{episode}\n")
