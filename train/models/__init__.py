@@ -20,9 +20,10 @@ Parameters for 19 classes, PSPNet's with its auxiliary head; multiply-adds of co
 (`torch.utils.flop_counter`). All export to ONNX; what would stop a backend is written in another form there, with the same
 values: unpooling by positions instead of indices (ENet, SegNet: `unpooling`), pooling over windows that divide nothing as
 products with constants (PSPNet: `pspnet.adaptive_average`). ONNX Runtime and OpenVINO run the files; TensorRT for RTX builds
-engines from them (ENet, lite0, U-Net, PSPNet, DeepLabV3+: built for compute capability 8.6, not run). For a vehicle take
-`lite0`, or `enet` where every millisecond counts; in networks that unpool, rounding moves a few maxima, so that another
-backend or precision changes more of their pixels than it does elsewhere.
+engines from them (ENet, lite0, U-Net, SegNet, PSPNet and DeepLabV3+ were built for compute capability 8.6; none was run).
+
+For a vehicle take `lite0`, or `enet` where every millisecond counts. In networks that unpool, rounding moves a few maxima, so
+that another backend or precision changes more of their pixels than it does elsewhere.
 
 Where ImageNet weights come from: see `backbones`. All networks see frames normalised alike (`normalisation`).
 """
