@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, TypeVar
 
@@ -218,10 +218,9 @@ class Stream:
         self._to_network.cancel()
         self._to_reader.cancel()
 
-    def _guard(self, stage: object, queue: _Handover[_Taken] | _Handover[_Done]) -> None:
+    def _guard(self, stage: Callable[[], None], queue: _Handover[_Taken] | _Handover[_Done]) -> None:
         """Run a stage; whatever ends it ends the queue behind it, and an error is kept for the reader."""
         try:
-            assert callable(stage)
             stage()
         except _Closed:
             pass  # the other side stopped, which is how a stream is meant to end
