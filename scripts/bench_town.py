@@ -6,6 +6,7 @@
 Each scene runs in a client process of its own: synchronous, 0.1 s steps, one ego with an RGB and a semantic camera of
 256x128 on the same pose, waiting for both frames of every tick. The split is processor time: the server's own account
 (rendering, physics, protocol) and the client's; what is missing to the tick's length is waiting and other processes.
+`first_frame_s` runs from before the town's start to the ego's first pictures, the client's own start and spawning included.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import queue
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,8 @@ def measure(port: int, vehicles: int, walkers: int, ticks: int) -> dict[str, Any
             while pictures.get(timeout=TICK_LIMIT_S).frame != frame:
                 pass
 
+    tick()
+    first_frame_at = time.time()
     for _ in range(WARM_UP_TICKS):
         tick()
     before, cpu_before, durations = _timings(port), time.process_time(), []
@@ -98,6 +102,7 @@ def measure(port: int, vehicles: int, walkers: int, ticks: int) -> dict[str, Any
             "protocol": round(spent["protocol_s"], 3),
             "client": round(client_cpu / ticks * 1e3, 3),
         },
+        "first_frame_at": first_frame_at,
         "pictures_per_tick": (after["frames"] - before["frames"]) / ticks,
     }
 
@@ -158,6 +163,24 @@ def _timings(port: int) -> dict[str, float]:
                 return {name: float(value) for name, value in message[3][0][1]}
 
 
+def _run_scene(name: str, map_name: str, seed: int, ticks: int) -> dict[str, Any]:
+    """One scene with a town and a client process of its own."""
+    from roadworthy.agent.town.process import TownProcess
+
+    started = time.time()
+    with TownProcess(map_name, seed) as town:
+        start_s = time.time() - started
+        command = [sys.executable, __file__, "--scene-on-port", str(town.port), "--scenes", name, "--ticks", str(ticks)]
+        child = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        if not child.stdout.strip():
+            raise SystemExit(f"scene {name} gave no figures: {child.stderr.strip()[-2000:]}\ntown: {town.said()}")
+        figures: dict[str, Any] = json.loads(child.stdout.strip().splitlines()[-1])
+        figures["start_s"] = round(start_s, 2)
+        figures["first_frame_s"] = round(figures.pop("first_frame_at") - started, 2)
+        figures["town_rss_mb"] = round(psutil.Process(town.pid).memory_info().rss / 2**20, 1)
+    return figures
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark, or (with --scene-on-port) one scene of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,6 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ticks", type=int, default=400, help="measured ticks per scene")
     parser.add_argument("--scenes", nargs="+", default=list(SCENES), choices=list(SCENES))
+    parser.add_argument("--cold", action="store_true", help="also start once without compiled kernels")
     parser.add_argument("--output", type=Path, help="write the JSON there too")
     parser.add_argument("--scene-on-port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -173,8 +197,6 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(json.dumps(measure(options.scene_on_port, vehicles, walkers, options.ticks)) + "\n")
         sys.stdout.flush()
         os._exit(0)  # the client may abort while a Traffic Manager's threads are taken down: the figures are out
-    from roadworthy.agent.town.process import TownProcess
-
     report: dict[str, Any] = {
         "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]},
         "map": options.map,
@@ -182,26 +204,12 @@ def main(arguments: list[str] | None = None) -> int:
         "scenes": {},
     }
     for name in options.scenes:
-        started = time.perf_counter()
-        with TownProcess(options.map, options.seed) as town:
-            start_s = time.perf_counter() - started
-            command = [
-                sys.executable,
-                __file__,
-                "--scene-on-port",
-                str(town.port),
-                "--scenes",
-                name,
-                "--ticks",
-                str(options.ticks),
-            ]
-            child = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-            if not child.stdout.strip():
-                raise SystemExit(f"scene {name} gave no figures: {child.stderr.strip()[-2000:]}\ntown: {town.said()}")
-            figures = json.loads(child.stdout.strip().splitlines()[-1])
-            figures["start_s"] = round(start_s, 2)
-            figures["town_rss_mb"] = round(psutil.Process(town.pid).memory_info().rss / 2**20, 1)
-            report["scenes"][name] = figures
+        report["scenes"][name] = _run_scene(name, options.map, options.seed, options.ticks)
+    if options.cold:
+        with tempfile.TemporaryDirectory() as cache:
+            os.environ["NUMBA_CACHE_DIR"] = cache
+            figures = _run_scene("empty", options.map, options.seed, 1)
+        report["cold"] = {key: figures[key] for key in ("start_s", "first_frame_s", "town_rss_mb")}
     text = json.dumps(report, indent=2)
     sys.stdout.write(text + "\n")
     if options.output:
