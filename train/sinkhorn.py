@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-CHUNK_PIXELS = 8192  # per step on a CPU: the chunk's tables stay in the cache
+CHUNK_PIXELS = 32_768  # per step on a CPU; with smaller chunks the threads of a busy machine wait for each other more often
 CHUNK_PIXELS_GPU = 1 << 19  # a GPU wants large launches; this bounds the memory
 # Below this share of the largest cost the kernel leaves float32's range, and a fixed number of iterations is far from done:
 # the solver goes to the log domain there and iterates to a tolerance.
