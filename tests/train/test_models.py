@@ -66,13 +66,16 @@ def test_every_latent_is_the_deepest_map_of_at_least_8_by_16_cells(name: str) ->
 @pytest.mark.parametrize("name", LIGHT)
 def test_every_segmenter_gives_the_same_in_either_memory_format(name: str, networks: Callable[[str], Segmenter]) -> None:
     model = networks(name)
-    frames = torch.randn(2, 3, 64, 96)
+    frames = torch.randn((2, 3, 64, 96), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = model(frames)
         model = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         found = model(frames.contiguous(memory_format=torch.channels_last))
+    # Another order of summation moves a few maxima, and with them values that are put back where the maxima were.
+    moved = 0.01 if name in ("enet", "segnet") else 0.0
     for ours, theirs in ((found.logits, expected.logits), (found.latent, expected.latent)):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
+        off = (ours - theirs).abs() > 1e-4 * theirs.abs().max()
+        assert off.float().mean() <= moved
 
 
 @pytest.mark.parametrize("name", LIGHT)
