@@ -117,7 +117,7 @@ def learn_ground(
             before = folder / "ground-before.yaml"
             matrix.save(before)
             task = Task(f"round {index + 1}", _drive, (run, policy, folder, config, config.seed + index))
-            run_tasks([task], workers=1, progress=lambda text, done, tell=tell: tell(text, DRIVE_SHARE * done))
+            run_tasks([task], workers=1, progress=_scaled(tell, DRIVE_SHARE))
             matrix, facts = _study(run, folder, before, predefined, config, index, tell)
             write_text(folder / DONE_FILE, json.dumps(facts))
         facts = json.loads((folder / DONE_FILE).read_text(encoding="utf-8"))
@@ -293,6 +293,11 @@ def _claim(output: Path, asked_for: Mapping[str, Any]) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadInput(f"{output} exists and holds something else: choose an empty or new folder")
     write_text(path, json.dumps(wanted, indent=1))
+
+
+def _scaled(tell: Progress, share: float) -> Progress:
+    """Make what reports 0..1 report 0..share."""
+    return lambda text, done: tell(text, share * done)
 
 
 def _part(progress: Progress | None, index: int, rounds: int) -> Progress:

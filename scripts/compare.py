@@ -66,9 +66,7 @@ def command(
             report = compare(plan, output, cores=cores, progress=tell)
         if page is not None:
             page.finish()
-            console.print(
-                f"The report is at {page.address} until you press Ctrl-C; its file: {report.resolve()}", soft_wrap=True
-            )
+            console.print(f"the report is at {page.address} until you press a key", soft_wrap=True)
             click.pause("")
     console.print(f"done in {shown.elapsed_s / 60:.1f} minutes. The report: {report.resolve()}", soft_wrap=True)
 

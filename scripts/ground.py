@@ -125,7 +125,8 @@ def consequence(episodes: tuple[Path, ...], model: Path, predefined: str, seed: 
     before = open_ground(predefined, TOWN)
     with progress_line("looking at infractions") as report:
         for index, path in enumerate(episodes):
-            predict_sights(path, model, lambda text, done, index=index: report(text, (index + done) / len(episodes)))
+            report(f"file {index + 1} of {len(episodes)}", index / len(episodes))
+            predict_sights(path, model)
     cases, unmatched = read_cases(episodes)
     found = weigh(cases, len(TOWN), unmatched=unmatched, seed=seed)
     matrix = found.matrix(before)
