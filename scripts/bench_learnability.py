@@ -125,7 +125,7 @@ def learn(train: Frames, minutes: float, seed: int) -> tuple[SmallUNet, int]:
             logits = net(images)
         loss = functional.cross_entropy(logits.float(), labels, weights, ignore_index=IGNORE)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         steps += 1
         spent = time.process_time() - started
