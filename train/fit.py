@@ -16,7 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.errors import BadInput, RoadworthyError
 from roadworthy.runtime.files import write_text
 from roadworthy.runtime.taxonomy import TAXONOMIES, Taxonomy
 from roadworthy.train.checkpoint import MODEL_FILE, load_run, save_model
@@ -74,8 +74,14 @@ def fit(config: TrainConfig, output: Path, *, progress: Progress | None = None, 
         material = _read(config, lambda text, done: report(text, READING_SHARE * done))
         trainer = _set_up(config, output, fabric, material)
         span = TRAINED_SHARE - READING_SHARE
-        trainer.run(lambda text, done: report(text, READING_SHARE + span * done))
-        return _finish(trainer, report)
+        try:
+            trainer.run(lambda text, done: report(text, READING_SHARE + span * done))
+            return _finish(trainer, report)
+        except OSError as error:
+            raise RoadworthyError(
+                f"{output}: cannot be written ({error}); free some space or check the folder's permissions, "
+                "then go on with --resume"
+            ) from error
 
 
 def _read(config: TrainConfig, report: Progress) -> Material:

@@ -96,8 +96,7 @@ class Trainer:
         self.iteration, self.seconds, self.losses = 0, 0.0, dict[str, float]()
         self.planned = objective.schedule.iterations(self.steps)  # iterations, of both players
         seed_process(config, fabric)
-        self.resumed = (output / LAST_FILE).is_file()
-        if self.resumed:
+        if (output / LAST_FILE).is_file():
             self._restore()
         self.curves: Curves | None = None
 
@@ -148,7 +147,7 @@ class Trainer:
 
     def scores(self, frames: Frames) -> ValidationScores:
         """Score the network as it stands (the averaged one, if there is one) on frames that it does not learn from."""
-        join_statistics(self.fabric, self.segmenter.module)
+        join_statistics(self.fabric, self.segmenter.module, self.average)
         return validate(self.network, frames, self.fabric.device, self._share, self.fabric)
 
     @property
@@ -286,7 +285,7 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         """Write everything that is needed to go on."""
-        join_statistics(self.fabric, self.segmenter.module, None if self.critic is None else self.critic.module)
+        join_statistics(self.fabric, self.segmenter.module, self.average, None if self.critic is None else self.critic.module)
         parts = {"random": random_states(self.fabric)}
         for name, player in (("", self.segmenter), ("critic", self.critic)):
             if player is not None:

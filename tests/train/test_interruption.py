@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import resource
 import signal
 import subprocess
@@ -167,3 +168,16 @@ def test_a_full_disk_is_one_message_and_what_was_saved_is_kept(tiny_camvid: Path
     assert not list((tmp_path / "broken").glob(".*"))
     fit(plan, tmp_path / "broken", resume=True)
     assert_same_bits(tmp_path / "unbroken", tmp_path / "broken")
+
+
+def test_metrics_that_cannot_be_written_are_one_message(
+    tiny_camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    plan = config(tiny_camvid)
+    with monkeypatch.context() as patched, pytest.raises(RoadworthyError, match="No space left on device.*--resume"):
+        patched.setattr("roadworthy.train.fit.write_text", full)
+        fit(plan, tmp_path / "run")
+    assert fit(plan, tmp_path / "run", resume=True).steps == 9
