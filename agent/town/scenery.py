@@ -96,7 +96,10 @@ def _street_side(
             if lamp is not None:
                 lamps.append(lamp)
         elif rng.random() < 0.35 and inside:
-            add_small_thing(builder, placement, _shifted(front, float(rng.uniform(-3, 3)), -0.35, roads), rng)
+            spot = _shifted(front, float(rng.uniform(-3, 3)), -0.35, roads)
+            corners = (_point(spot, x, y) for x in (-1.0, 0.0, 1.0) for y in (-0.8, 0.4))
+            if all(roads.surface_at(*corner).ground != Ground.ROAD for corner in corners):
+                add_small_thing(builder, placement, spot, rng)
         if rng.random() < 0.35:
             tree = _shifted(front, float(rng.uniform(-0.4, 0.4)) * stretch.length, float(rng.uniform(0.9, 2.0)), roads)
             add_tree(builder, placement, tree.x, tree.y, tree.z, rng)

@@ -141,3 +141,12 @@ def test_faces_are_turned_to_their_normals() -> None:
     cross = np.cross(b - a, c - a)
     agree = (cross * mesh.normals[mesh.faces].sum(1)).sum(1)
     assert (agree > -1e-6).all()
+
+
+@pytest.mark.parametrize("seed", [5, 13])
+def test_nothing_stands_on_the_road(seed: int) -> None:
+    roads = RoadNetwork.from_opendrive("Ring01", maps.load("Ring01"))
+    scenery = build_scenery(roads, seed)
+    for thing in scenery.objects:
+        foot = rectangle(Pose(thing.x, thing.y, 0.0, thing.yaw), thing.half_length, thing.half_width)
+        assert not roads.drivable.intersects(foot), thing
