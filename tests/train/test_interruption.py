@@ -177,7 +177,7 @@ def test_metrics_that_cannot_be_written_are_one_message(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     plan = config(tiny_camvid)
-    with monkeypatch.context() as patched, pytest.raises(RoadworthyError, match="No space left on device.*--resume"):
+    with monkeypatch.context() as patched, pytest.raises(RoadworthyError, match=r"No space left on device.*--resume"):
         patched.setattr("roadworthy.train.fit.write_text", full)
         fit(plan, tmp_path / "run")
     assert fit(plan, tmp_path / "run", resume=True).steps == 9
