@@ -123,8 +123,8 @@ def _surround(
     del model.graph.value_info[:]
     image = model.graph.input[0]
     first = 2 if foreign.layout == "NCHW" else 1
-    for axis, size in ((first, shape.height), (first + 1, shape.width)):
-        image.type.tensor_type.shape.dim[axis].dim_value = size
+    for axis, side in ((first, shape.height), (first + 1, shape.width)):
+        image.type.tensor_type.shape.dim[axis].dim_value = side
     _unname_output_shapes(model)
     latent = choose_latent(model, foreign.latent, shape.height, shape.width, source)
     model = onnx.compose.add_prefix(model, PREFIX)

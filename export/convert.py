@@ -299,7 +299,7 @@ def _check(
     if wish.format == "triton":
         inside = next(inside.glob("*/*/model.onnx"))
     if wish.format in LIBRARIES:
-        backends = ("tensorrt",) if has_gpu() and not wish.targets else ()
+        backends: tuple[str, ...] = ("tensorrt",) if has_gpu() and not wish.targets else ()
     else:
         backends = tuple(
             name for name, entry in BACKENDS.items() if inside.suffix in entry.suffixes and _installed(entry.package)

@@ -44,9 +44,9 @@ class FrameToLabels(nn.Module):
         results = {"latent": prediction.latent, "logits": logits}
         if "labels" in self.outputs:
             # The cast to uint8 comes last: TensorRT allows that type only at the borders of a graph.
-            results["labels"] = flat.argmax(1).unflatten(1, side).byte()  # [B, N, H W] -> [B, H, W]
+            results["labels"] = flat.argmax(1).reshape(-1, *side).byte()  # [B, N, H W] -> [B, H, W]
         if "confidence" in self.outputs:
-            results["confidence"] = largest_probability(flat).unflatten(1, side)  # [B, H W] -> [B, H, W]
+            results["confidence"] = largest_probability(flat).reshape(-1, *side)  # [B, H W] -> [B, H, W]
         return tuple(results[name] for name in self.outputs)
 
 

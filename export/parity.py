@@ -145,7 +145,13 @@ def _padded(images: npt.NDArray[np.uint8], batch: int | None) -> npt.NDArray[np.
 
 def _cut(result: Segmentation, count: int) -> Segmentation:
     """Leave out what `_padded` added."""
-    return Segmentation(*(None if value is None else value[:count] for value in result))
+    labels, confidence, latent, logits = result
+    return Segmentation(
+        labels=None if labels is None else labels[:count],
+        confidence=None if confidence is None else confidence[:count],
+        latent=None if latent is None else latent[:count],
+        logits=None if logits is None else logits[:count],
+    )
 
 
 def _worst(actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:

@@ -128,7 +128,7 @@ def has_gpu() -> bool:
 def _make_log(library: Any) -> Any:
     """Return a logger that keeps what TensorRT says instead of printing it."""
 
-    class Log(library.ILogger):  # type: ignore[misc, name-defined]  # the base class is only known here
+    class Log(library.ILogger):  # type: ignore[misc]  # the base class is only known here
         def __init__(self) -> None:
             library.ILogger.__init__(self)
             self.errors: list[str] = []

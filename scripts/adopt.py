@@ -59,7 +59,8 @@ def command(
 
     Example: roadworthy adopt net.onnx --taxonomy cityscapes --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 -o model.onnx
     """
-    from roadworthy.export.adopt import Foreign, adopt
+    from roadworthy.export.adopt import adopt
+    from roadworthy.export.foreign import Foreign
 
     foreign = Foreign(
         taxonomy=taxonomy,
