@@ -109,7 +109,9 @@ class StopLines:
         cos, sin = np.cos(self._place[:, 2]), np.sin(self._place[:, 2])  # [L]
 
         def along(points: NDArray[np.float64]) -> NDArray[np.float64]:
-            return (points[:, None, 0] - self._place[:, 0]) * cos + (points[:, None, 1] - self._place[:, 1]) * sin  # [V, L]
+            ahead: NDArray[np.float64] = (points[:, None, 0] - self._place[:, 0]) * cos
+            ahead += (points[:, None, 1] - self._place[:, 1]) * sin
+            return ahead  # [V, L]
 
         across = np.abs((after[:, None, 1] - self._place[:, 1]) * cos - (after[:, None, 0] - self._place[:, 0]) * sin)
         same_way = np.cos(headings[:, None] - self._place[:, 2]) > 0.5
@@ -148,7 +150,9 @@ class Cars:
     @property
     def bumpers(self) -> NDArray[np.float64]:
         """The middle of each front bumper `[V, 2]`."""
-        return self.pose[:, :2] + self.half[:, :1] * np.stack([np.cos(self.pose[:, 2]), np.sin(self.pose[:, 2])], 1)
+        heading = np.stack([np.cos(self.pose[:, 2]), np.sin(self.pose[:, 2])], 1)  # [V, 2]
+        fronts: NDArray[np.float64] = self.pose[:, :2] + self.half[:, :1] * heading
+        return fronts
 
     def wait(self, seconds: float) -> NDArray[np.float64]:
         """How long each car has stood without a red light at the head of its queue `[V]`, after `seconds` more."""
@@ -210,9 +214,9 @@ def watch(session: Session, vehicles: int, seed: int, minutes: float, *, stoppin
         was_at_red = (was_at_red & cars.at_red) | stopped_at_red
         report.longest_standing_s = max(report.longest_standing_s, float(waited.max(initial=0.0)))
         report.longest_stop_s = max(report.longest_stop_s, float(cars.stood_s.max(initial=0.0)))
-        for k in np.flatnonzero((waited > DEADLOCK_S) & ~deadlocked):
+        for k in np.flatnonzero((waited > DEADLOCK_S) & ~deadlocked).tolist():
             report.deadlocks.append(_standstill(now, cars.cars[k], cars.pose[k]))
-        report.removed += [_standstill(now, cars.cars[k], pose_before[k]) for k in np.flatnonzero(alive & ~cars.alive)]
+        report.removed += [_standstill(now, cars.cars[k], pose_before[k]) for k in np.flatnonzero(alive & ~cars.alive).tolist()]
         deadlocked = waited > DEADLOCK_S
         speeds += float(cars.speed[cars.alive].mean())
         while events:

@@ -102,7 +102,8 @@ def spawn(session: Session, count: int, seed: int) -> tuple[list[carla.Actor], l
         walkers += [walker] if walker is not None else []
     session.tick()  # a controller must not start before its walker was in a tick's state
     brain = library.find("controller.ai.walker")
-    controllers = [session.spawn(brain, carla.Transform(), attach_to=walker) for walker in walkers]
+    spawned = [session.spawn(brain, carla.Transform(), attach_to=walker) for walker in walkers]
+    controllers = [controller for controller in spawned if controller is not None]
     session.tick()
     for controller in controllers:
         controller.start()
@@ -134,7 +135,7 @@ def watch(session: Session, count: int, seed: int, minutes: float) -> WalkerRepo
         before, places = places, _places(world, walkers, places)
         moved = np.hypot(*(places - before).T)
         way += moved
-        points = shapely.points(places)
+        points = np.asarray(shapely.points(places))
         report.off_walkway_m = max(report.off_walkway_m, float(shapely.distance(walkable, points).max()))
         report.off_mesh_m = max(report.off_mesh_m, float(shapely.distance(mesh, points).max()))
         entered, against = crossings.step(places, step)
