@@ -120,8 +120,16 @@ def weigh(cases: Sequence[Case], classes: int, *, unmatched: int = 0, seed: int 
     odds = _log_odds(weights @ before, weights @ quiet, weights @ both)  # [1 + R, N*N]
     odds[:, counts == 0] = np.nan
     low, high = np.quantile(odds[1:], [TAIL, 1 - TAIL], axis=0)
-    tables = [values.reshape(classes, classes) for values in (odds[0], low, high, odds[1:].std(axis=0))]
-    return Consequence(*tables, counts.reshape(classes, classes), infractions=len(cases) + unmatched, unmatched=unmatched)
+    shape = (classes, classes)
+    return Consequence(
+        log_odds=odds[0].reshape(shape),
+        low=low.reshape(shape),
+        high=high.reshape(shape),
+        spread=odds[1:].std(axis=0).reshape(shape),
+        cases=counts.reshape(shape),
+        infractions=len(cases) + unmatched,
+        unmatched=unmatched,
+    )
 
 
 def _log_odds(before: Floats, quiet: Floats, n: Floats) -> Floats:
@@ -213,4 +221,6 @@ def _mean(tables: Sequence[Floats]) -> Floats:
     stack = np.stack(tables)
     present = np.isfinite(stack)
     count = present.sum(axis=0)
-    return np.divide(np.where(present, stack, 0.0).sum(axis=0), count, out=np.full(stack.shape[1:], np.nan), where=count > 0)
+    total = np.where(present, stack, 0.0).sum(axis=0)
+    mean: Floats = np.divide(total, count, out=np.full(stack.shape[1:], np.nan), where=count > 0)
+    return mean

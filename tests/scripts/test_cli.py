@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -15,6 +17,9 @@ from PIL import Image
 from roadworthy.scripts.cli import VERBS, main
 
 
+GROUPS = ("drive", "ground")  # verbs with verbs of their own
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
@@ -24,8 +29,14 @@ def test_every_verb_has_help_that_a_newcomer_can_follow(verb: str) -> None:
     result = run(verb, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.output
-    if verb not in ("doctor", "town", "drive"):
-        assert "Example: roadworthy" in result.output
+    if verb in GROUPS:
+        subverbs = importlib.import_module(VERBS[verb][0]).command.commands
+        assert subverbs
+        outputs = [run(verb, subverb, "--help").output for subverb in subverbs]
+    else:
+        outputs = [] if verb in ("doctor", "town") else [result.output]
+    for output in outputs:
+        assert re.search(r"Examples?:\s+roadworthy", output), output
 
 
 def test_the_top_help_lists_every_verb_without_importing_it() -> None:
