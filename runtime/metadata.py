@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from roadworthy.runtime.confidence import ConfidenceReference
 from roadworthy.runtime.errors import BadInput
-from roadworthy.runtime.taxonomy import Taxonomy, get_taxonomy
+from roadworthy.runtime.taxonomy import IGNORE, TAXONOMIES, Taxonomy, get_taxonomy
 
 # Without these nobody can tell what a label id means or what frame to feed; the rest is provenance and may be unknown.
 REQUIRED = ("taxonomy", "class_names", "palette", "ignore_id", "height", "width")
@@ -32,16 +32,23 @@ class ModelMetadata:
     roadworthy_version: str = UNKNOWN
     source: str = UNKNOWN  # name of the run it was exported from
     precision: str = UNKNOWN  # fp32, fp16 or int8
+    groups: Mapping[str, tuple[str, ...]] | None = None  # importance groups of a taxonomy that is the user's own
     confidence_reference: ConfidenceReference | None = None  # mean confidence per frame on known data; None: not measured
 
     @classmethod
     def of(cls, taxonomy: Taxonomy, *, ignore_id: int, height: int, width: int, **provenance: str) -> ModelMetadata:
         """Fill in names and palette from `taxonomy`; `provenance` takes the optional text fields by name."""
-        return cls(taxonomy.name, taxonomy.classes, taxonomy.palette, ignore_id, height, width, **provenance)  # type: ignore[arg-type]  # only the text fields come this way
+        groups = None if taxonomy.name in TAXONOMIES else {str(key): tuple(names) for key, names in taxonomy.groups.items()}
+        known = cls(taxonomy.name, taxonomy.classes, taxonomy.palette, ignore_id, height, width, groups=groups)
+        return replace(known, **provenance)  # type: ignore[arg-type]  # only the text fields come this way
 
     def lookup_taxonomy(self) -> Taxonomy:
-        """Return the taxonomy that this model predicts in."""
-        return get_taxonomy(self.taxonomy)
+        """Return the taxonomy that this model predicts in: a shipped one, or the user's own as the metadata describe it."""
+        if self.taxonomy in TAXONOMIES or self.groups is None:
+            return get_taxonomy(self.taxonomy)
+        groups = {int(group): tuple(names) for group, names in self.groups.items()}
+        ids = {index: index for index in range(len(self.class_names))}
+        return Taxonomy(self.taxonomy, self.class_names, self.palette, groups, ids | {IGNORE: IGNORE})
 
     def to_props(self) -> dict[str, str]:
         """Write every field as a string, ready for ONNX `metadata_props`."""
@@ -70,9 +77,15 @@ class ModelMetadata:
                 raise BadInput(
                     f"{source}: metadata {key!r} is {number!r}, expected a small whole number; export the model again"
                 )
-        taxonomy = _known_taxonomy(props["taxonomy"], source)
         names, palette = values["class_names"], values["palette"]
-        if not isinstance(names, list) or tuple(map(str, names)) != taxonomy.classes:
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise BadInput(
+                f"{source}: metadata 'class_names' is {_brief(names)}, expected a list of names; export the model again"
+            )
+        own = _groups(props["groups"], names, source) if "groups" in props and props["taxonomy"] not in TAXONOMIES else None
+        values["groups"] = own
+        taxonomy = None if own is not None else _known_taxonomy(props["taxonomy"], source)
+        if taxonomy is not None and tuple(names) != taxonomy.classes:
             raise BadInput(
                 f"{source}: metadata 'class_names' ({_brief(names)}) differ from taxonomy {taxonomy.name!r} "
                 f"({_brief(list(taxonomy.classes))}); it was exported with another version: export the model again"
@@ -81,9 +94,21 @@ class ModelMetadata:
             raise BadInput(f"{source}: metadata 'palette' must be {len(names)} RGB triples of 0..255; export the model again")
         reference = props.get("confidence_reference")
         values["confidence_reference"] = None if reference is None else ConfidenceReference.parse(reference, source)
-        values["class_names"] = taxonomy.classes
+        values["class_names"] = tuple(names)
         values["palette"] = tuple(tuple(colour) for colour in palette)
         return cls(**values)  # type: ignore[arg-type]  # every field was checked above
+
+
+def _groups(text: str, names: list[str], source: str) -> dict[str, tuple[str, ...]]:
+    """Read the importance groups of a user's own taxonomy; every class must be in exactly one."""
+    try:
+        found = json.loads(text)
+        groups = {str(int(key)): tuple(map(str, members)) for key, members in found.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BadInput(f"{source}: metadata 'groups' is not importance groups ({error}); export the model again") from error
+    if sorted(name for members in groups.values() for name in members) != sorted(names):
+        raise BadInput(f"{source}: metadata 'groups' must name each of the {len(names)} classes once; export the model again")
+    return groups
 
 
 def _known_taxonomy(name: str, source: str) -> Taxonomy:

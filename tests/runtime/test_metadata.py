@@ -6,7 +6,7 @@ import pytest
 
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.metadata import REQUIRED, ModelMetadata
-from roadworthy.runtime.taxonomy import CAMVID, TOWN
+from roadworthy.runtime.taxonomy import CAMVID, TOWN, Taxonomy
 
 
 def test_round_trip() -> None:
@@ -47,3 +47,15 @@ def test_a_missing_key_is_named(metadata: ModelMetadata, key: str) -> None:
 def test_a_broken_value_is_named(metadata: ModelMetadata, key: str, value: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         ModelMetadata.from_props(metadata.to_props() | {key: value}, "m.onnx")
+
+
+def test_a_users_own_taxonomy_travels_in_the_file() -> None:
+    own = Taxonomy("yard", ("gravel", "child"), ((1, 2, 3), (4, 5, 6)), {2: ("child",), 1: ("gravel",)}, {7: 0, 9: 1})
+    props = ModelMetadata.of(own, ignore_id=255, height=32, width=64).to_props()
+    found = ModelMetadata.from_props(props, "m.onnx").lookup_taxonomy()
+    assert (found.name, found.classes, found.palette, found.groups) == (own.name, own.classes, own.palette, own.groups)
+    for groups in ('{"1": ["gravel"]}', '{"x": ["gravel", "child"]}', "[]", '{"1": ["gravel", "child", "child"]}'):
+        with pytest.raises(BadInput, match=r"m\.onnx: metadata 'groups'"):
+            ModelMetadata.from_props(props | {"groups": groups}, "m.onnx")
+    with pytest.raises(BadInput, match="expected a list of names"):
+        ModelMetadata.from_props(props | {"class_names": "[1, 2]"}, "m.onnx")
