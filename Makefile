@@ -11,13 +11,26 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test check setup format clean
+.PHONY: demo test test-engines test-serve check setup format clean
 
 demo: $(VENV)/.installed-all
 	$(BIN)/roadworthy compare --preset quick --output studies/quick
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+# Real TensorRT for RTX engines, built without a GPU (the package is 220 MB, so it is not part of `make test`).
+test-engines: $(VENV)/.installed-dev,rtx
+	$(BIN)/python -m pytest tests/export/test_tensorrt.py
+
+# A real Triton server; nvidia-pytriton wants an older numpy than everything else, so it lives in an environment of its own.
+test-serve: $(VENV)-serve/.installed
+	$(VENV)-serve/bin/python -m pytest tests/runtime/test_serve.py
+
+$(VENV)-serve/.installed: pyproject.toml
+	$(if $(PYTHON),$(PYTHON),python3) -m venv $(VENV)-serve
+	$(VENV)-serve/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[cpu,serve]' onnx pytest pytest-timeout
+	@touch $@
 
 check: $(VENV)/.installed-dev build/typecheck/roadworthy
 	$(BIN)/ruff format --check .
