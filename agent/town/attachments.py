@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from roadworthy.agent.town.bodies import Floats
+from roadworthy.agent.town.compiling import kernel
 
 
-@numba.njit(cache=True)
+@kernel
 def _matrix(pose: Floats) -> tuple[float, float, float, float, float, float, float, float, float]:
     """Rotation matrix, row by row, of a pose's pitch, yaw and roll [deg]."""
     p, y, r = math.radians(pose[3]), math.radians(pose[4]), math.radians(pose[5])
@@ -27,7 +27,7 @@ def rotation(pose: Floats) -> Floats:
     return np.array(_matrix(pose)).reshape(3, 3)
 
 
-@numba.njit(cache=True)
+@kernel
 def mount(parent: Floats, relative: Floats, out: Floats) -> None:
     """World pose `out` of something at pose `relative` in the axes of `parent`; each x, y, z [m], pitch, yaw, roll [deg]."""
     a = _matrix(parent)
@@ -46,14 +46,14 @@ def mount(parent: Floats, relative: Floats, out: Floats) -> None:
     out[5] = math.degrees(math.atan2(-m21, m22))
 
 
-@numba.njit(cache=True)
+@kernel
 def to_local(pose: Floats, x: float, y: float, z: float) -> tuple[float, float, float]:
     """A world vector in the axes of `pose`."""
     a = _matrix(pose)
     return a[0] * x + a[3] * y + a[6] * z, a[1] * x + a[4] * y + a[7] * z, a[2] * x + a[5] * y + a[8] * z
 
 
-@numba.njit(cache=True)
+@kernel
 def to_world(pose: Floats, x: float, y: float, z: float) -> tuple[float, float, float]:
     """A vector given in the axes of `pose` in world axes."""
     a = _matrix(pose)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from roadworthy.agent.town.bodies import Floats
+from roadworthy.agent.town.compiling import inner_kernel, kernel
 
 CELL_M = 8.0  # of the grid over the scenery's boxes
 
@@ -52,7 +52,7 @@ class StaticBoxes:
         return cls(boxes, (float(origin[0]), float(origin[1])), columns, rows, starts, np.asarray(items, np.int64)[order])
 
 
-@numba.njit(cache=True)
+@kernel
 def overlap(
     ax: float, ay: float, ayaw: float, al: float, aw: float, bx: float, by: float, byaw: float, bl: float, bw: float
 ) -> tuple[float, float, float, float, float]:
@@ -82,7 +82,7 @@ def overlap(
     return best, nx, ny, px, py
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def _common_centre(
     ax: float, ay: float, ca: float, sa: float, al: float, aw: float,
     bx: float, by: float, cb: float, sb: float, bl: float, bw: float,

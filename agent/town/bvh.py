@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from roadworthy.agent.town.compiling import inner_kernel, kernel
 from roadworthy.agent.town.mesh import FAR_ONLY, Mesh
 
 LEAF = 4  # triangles that are not divided further
@@ -67,7 +67,7 @@ class Forest:
         return len(self.radii) - 1
 
 
-@njit(**OPTIONS)
+@kernel
 def _divide(low, high, order, boxes, links):  # type: ignore[no-untyped-def]
     """Sort `order` and fill `boxes` and `links`; returns the number of nodes."""
     stack = np.empty((128, 3), np.int64)  # node, first, end
@@ -131,7 +131,7 @@ def _divide(low, high, order, boxes, links):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(**OPTIONS)
+@inner_kernel
 def _best_cut(bin_low, bin_high, bin_count, right_area):  # type: ignore[no-untyped-def]
     """The bin after which a cut makes the expected work least: area times triangles of both sides, neither empty."""
     low = np.full(3, np.inf)
@@ -158,7 +158,7 @@ def _best_cut(bin_low, bin_high, bin_count, right_area):  # type: ignore[no-unty
     return cut
 
 
-@njit(**OPTIONS)
+@inner_kernel
 def _area(low, high):  # type: ignore[no-untyped-def]
     x, y, z = high[0] - low[0], high[1] - low[1], high[2] - low[2]
     return x * y + y * z + z * x

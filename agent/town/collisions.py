@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -30,6 +29,7 @@ from roadworthy.agent.town.bodies import (
     Z,
 )
 from roadworthy.agent.town.boxes import CELL_M, Ints, StaticBoxes, overlap
+from roadworthy.agent.town.compiling import kernel
 from roadworthy.agent.town.contacts import VEHICLE, WALKER, Contact, answer, remember
 from roadworthy.agent.town.physics import Grip, step_vehicle
 from roadworthy.agent.town.walking import step_walker
@@ -38,7 +38,7 @@ SUBSTEP_S = 0.02  # longest physics step
 MAX_CONTACTS = 512  # pairs remembered per tick
 
 
-@numba.njit(cache=True)
+@kernel
 def _advance(
     active: Ints,
     steps: int,

@@ -16,12 +16,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from roadworthy.agent.town.bodies import INERTIA, MASS, SHOVE_X, SHOVE_Y, Floats, Kind, X, Y
 from roadworthy.agent.town.boxes import Ints
+from roadworthy.agent.town.compiling import inner_kernel
 
 BOUNCE = 0.12
 FRICTION = 0.35
@@ -40,7 +40,7 @@ class Contact:
     impulse_ns: tuple[float, float, float]  # on the first body [N s]
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def remember(pairs: Ints, impulses: Floats, count: int, a: int, b: int, jx: float, jy: float) -> int:
     """Add an impulse on body `a` to the tick's list; returns the new length."""
     for k in range(count):
@@ -55,7 +55,7 @@ def remember(pairs: Ints, impulses: Floats, count: int, a: int, b: int, jx: floa
     return count
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def answer(
     a: int,
     b: int,

@@ -3,14 +3,14 @@
 import math
 
 import numpy as np
-from numba import njit
 
-from roadworthy.agent.town.kernels import INNER, NEAR, OPTIONS, draw, project
+from roadworthy.agent.town.compiling import inner_kernel, kernel
+from roadworthy.agent.town.kernels import NEAR, draw, project
 
 F = np.float32
 
 
-@njit(**OPTIONS)
+@kernel
 def draw_tiles(vertices, faces, spans, boxes, planes, matrix, eye, detail_range, far, points, width, height, depth, ids):  # type: ignore[no-untyped-def]
     """Draw the tiles in sight into the visibility buffer; returns the number of faces tried.
 
@@ -52,7 +52,7 @@ def draw_tiles(vertices, faces, spans, boxes, planes, matrix, eye, detail_range,
     return tried
 
 
-@njit(**INNER)
+@inner_kernel
 def _outside(box, planes):  # type: ignore[no-untyped-def]
     """Whether a box lies wholly outside one side of the view."""
     for k in range(4):
@@ -65,7 +65,7 @@ def _outside(box, planes):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(**INNER)
+@inner_kernel
 def _distance(box, eye):  # type: ignore[no-untyped-def]
     """From the eye to the nearest place of a box [m]."""
     dx = max(max(box[0] - eye[0], eye[0] - box[3]), F(0.0))
@@ -74,7 +74,7 @@ def _distance(box, eye):  # type: ignore[no-untyped-def]
     return math.sqrt(dx * dx + dy * dy + dz * dz)
 
 
-@njit(**INNER)
+@inner_kernel
 def _hidden(box, matrix, width, height, depth):  # type: ignore[no-untyped-def]
     """Whether every pixel that a box could touch already shows something nearer than the whole box."""
     low_x = F(1e9)

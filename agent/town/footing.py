@@ -6,16 +6,15 @@ where it lands. Otherwise it is moved to the ground's height at up to `CLIMB_MPS
 
 from __future__ import annotations
 
-import numba
-
 from roadworthy.agent.town.bodies import Floats, Z
+from roadworthy.agent.town.compiling import inner_kernel
 
 GRAVITY = 9.81  # [m/s²]
 AIRBORNE_M = 0.35
 CLIMB_MPS = 2.5  # how fast a body follows a step of the ground
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def follow_ground(i: int, dt: float, height: float, pose: Floats, velocity: Floats, lift: float, weightless: bool) -> None:
     """Fall, land, or follow the ground that lies `height` metres below the body's lowest point."""
     if height > AIRBORNE_M or lift > GRAVITY or (height > 0.0 and velocity[i, 2] > 0.5):

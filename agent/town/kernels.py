@@ -6,19 +6,16 @@ worked out once per pixel afterwards (`shading.py`). No fast-math: the same inpu
 """
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import njit
 
-OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "boundscheck": False}
-# For kernels that only other kernels call: without the way in from Python they compile in half the time.
-INNER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+from roadworthy.agent.town.compiling import inner_kernel, kernel
+
 F = np.float32
 NEAR = F(0.12)  # [m]
 
 
-@njit(**OPTIONS)
+@kernel
 def project(vertices, first, last, matrix, out):  # type: ignore[no-untyped-def]
     """Rows `first` to `last` of world points [V, 3] to (x, y, w) with ndc = x/w, y/w; `matrix` [3, 4]."""
     for i in range(first, last):
@@ -29,7 +26,7 @@ def project(vertices, first, last, matrix, out):  # type: ignore[no-untyped-def]
             out[i, r] = matrix[r, 0] * x + matrix[r, 1] * y + matrix[r, 2] * z + matrix[r, 3]
 
 
-@njit(**INNER)
+@inner_kernel
 def _fill(x0, y0, w0, x1, y1, w1, x2, y2, w2, width, height, depth, ids, number):  # type: ignore[no-untyped-def]
     """Draw one triangle, given in pixels; keep it where it is nearer than what is there.
 
@@ -91,7 +88,7 @@ def _fill(x0, y0, w0, x1, y1, w1, x2, y2, w2, width, height, depth, ids, number)
             z += z_x
 
 
-@njit(**INNER)
+@inner_kernel
 def _edge(xa, ya, xb, yb):  # type: ignore[no-untyped-def]
     """An edge of a triangle: 1 where it bounds rows on the right, -1 on the left, 0 for a level one; its upper end; dx/dy."""
     if yb > ya:
@@ -101,7 +98,7 @@ def _edge(xa, ya, xb, yb):  # type: ignore[no-untyped-def]
     return 0, xa, ya, 0.0
 
 
-@njit(**OPTIONS)
+@kernel
 def draw(points, faces, first, last, far, width, height, depth, ids):  # type: ignore[no-untyped-def]
     """Draw faces `first` to `last` (projected points [V, 3]) into the visibility buffer, clipping at the near plane."""
     sx = width * 0.5

@@ -3,15 +3,14 @@
 import math
 
 import numpy as np
-from numba import njit
 
-from roadworthy.agent.town.kernels import INNER
+from roadworthy.agent.town.compiling import inner_kernel
 from roadworthy.agent.town.strip import BEAM, LAMPS, NORMAL_X, NORMAL_Y, NORMAL_Z, X, Y, Z
 
 F = np.float32
 
 
-@njit(**INNER)
+@inner_kernel
 def light_street(s, n, strength, lamp_map, origin_x, origin_y, lamp_cell):  # type: ignore[no-untyped-def]
     """Light of the street lamps, read from their map on the ground; it fades above the lamps."""
     per_cell = F(1.0) / lamp_cell
@@ -34,7 +33,7 @@ def light_street(s, n, strength, lamp_map, origin_x, origin_y, lamp_cell):  # ty
         s[LAMPS + i] = strength * (low * (F(1.0) - sy) + high * sy) * fade * (F(0.55) + F(0.45) * abs(s[NORMAL_Z + i]))
 
 
-@njit(**INNER)
+@inner_kernel
 def light_beams(s, n, headlamps):  # type: ignore[no-untyped-def]
     """Light of the vehicles' low beams: a flat, wide cone ahead of each.
 

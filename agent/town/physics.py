@@ -34,7 +34,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from roadworthy.agent.town.blueprints import Drive
@@ -82,6 +81,7 @@ from roadworthy.agent.town.bodies import (
     Y,
     Z,
 )
+from roadworthy.agent.town.compiling import inner_kernel
 from roadworthy.agent.town.footing import AIRBORNE_M, GRAVITY, follow_ground
 
 SIDE_GRIP = 1.7  # sideways friction on dry asphalt: CARLA's tyres are sticky, and its Traffic Manager counts on it
@@ -144,7 +144,7 @@ def grip_of(wetness_percent: float, deposits_percent: float) -> Grip:
     return Grip(SIDE_GRIP * (1.0 - WET_SIDE_LOSS * wet), BRAKE_GRIP * (1.0 - WET_BRAKE_LOSS * wet))
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def step_vehicle(
     i: int,
     dt: float,

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from roadworthy.agent.town.actors import LAMPS_PER_ACTOR
-from roadworthy.agent.town.kernels import OPTIONS
+from roadworthy.agent.town.compiling import kernel
 from roadworthy.agent.town.mesh_pool import MeshKey, MeshPool
 
 F = np.float32
@@ -59,7 +58,7 @@ def _second_colour(kind: tuple[str, float, float, float], first: tuple[float, fl
     return float(r), float(g), float(b)
 
 
-@njit(**OPTIONS)
+@kernel
 def place(  # type: ignore[no-untyped-def]
     actors, planes, pool_spans, pool_vertices, pool_normals, pool_uv, pool_colours, pool_faces, pool_surface, pool_tint,
     vertices, normals, uv, colours, faces, surface, first_vertex, first_face, placed,

@@ -3,9 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
 
-from roadworthy.agent.town.kernels import INNER
+from roadworthy.agent.town.compiling import inner_kernel
 from roadworthy.agent.town.skylight import clouds_at, mirror_one
 from roadworthy.agent.town.strip import (
     DARKNESS,
@@ -31,7 +30,7 @@ from roadworthy.agent.town.strip import (
 F = np.float32
 
 
-@njit(**INNER)
+@inner_kernel
 def wet_ground(s, n, wet, puddles, clouds):  # type: ignore[no-untyped-def]
     """Wet, level ground darkens and mirrors the sky; puddles, where the ground lies lowest, mirror more."""
     for i in range(n):
@@ -53,7 +52,7 @@ def wet_ground(s, n, wet, puddles, clouds):  # type: ignore[no-untyped-def]
         s[DARKNESS + i] -= level * F(0.42) * wet
 
 
-@njit(**INNER)
+@inner_kernel
 def window_panes(s, q, n, first_facade, window_cells, night, light, clouds):  # type: ignore[no-untyped-def]
     """Glass mirrors the sky behind the camera; by night a third of the windows are lit."""
     for i in range(n):

@@ -5,9 +5,8 @@ sensor noise. Every pixel is shaded once.
 """
 
 import numpy as np
-from numba import njit
 
-from roadworthy.agent.town.kernels import INNER, OPTIONS
+from roadworthy.agent.town.compiling import inner_kernel, kernel
 from roadworthy.agent.town.lamplight import light_beams, light_street
 from roadworthy.agent.town.light_vector import (
     AMBIENT_R,
@@ -91,7 +90,7 @@ SKY_DEPTH = F(1000.0)  # [m] CARLA's far plane
 HAS_SKY, HAS_FACADE, HAS_LEVEL_GROUND = 1, 2, 4  # what a strip shows
 
 
-@njit(**OPTIONS)
+@kernel
 def shade(  # type: ignore[no-untyped-def]
     numbers, depth, sky_number, records, facts, window_cells, first_facade, eye, axes, half_x, half_y, light, texels, shadow,
     drift_x, drift_y, origin_x, origin_y, cell, lamp_map, lamp_cell, headlamps, clouds, noise, noise_offset, bgra, tags,
@@ -146,7 +145,7 @@ def shade(  # type: ignore[no-untyped-def]
             write(colour, n, bgra[iy, here])
 
 
-@njit(**INNER)
+@inner_kernel
 def lay_out(s, q, n, numbers, depth, sky_number, records, facts, first_facade, nx, step, ny):  # type: ignore[no-untyped-def]
     """Spread over a strip what the triangles under it fix, run by run; returns what the strip shows."""
     for i in range(n):
@@ -216,7 +215,7 @@ def lay_out(s, q, n, numbers, depth, sky_number, records, facts, first_facade, n
     return shows
 
 
-@njit(**INNER)
+@inner_kernel
 def trace_rays(s, n, nx, step, ny, axes, eye):  # type: ignore[no-untyped-def]
     """The ray through each pixel and the place where it ends."""
     row_x = axes[2, 0] + axes[1, 0] * ny
@@ -234,7 +233,7 @@ def trace_rays(s, n, nx, step, ny, axes, eye):  # type: ignore[no-untyped-def]
         s[Z + i] = eye_z + s[RAY_Z + i] * s[W + i]
 
 
-@njit(**INNER)
+@inner_kernel
 def develop(s, n, light, noise, noise_start, colour):  # type: ignore[no-untyped-def]
     """Bring light, texture, reflection and haze together, then expose with sensor noise: `colour` [3 * STRIP], 0 to 255."""
     fog_start, fog_density, grainy = light[FOG_START], light[FOG_DENSITY], light[NOISE]
@@ -260,7 +259,7 @@ def develop(s, n, light, noise, noise_start, colour):  # type: ignore[no-untyped
             colour[plane + i] = min(max(shown * exposure + grainy * noise[grain + i], F(0.0)), F(255.0))
 
 
-@njit(**INNER)
+@inner_kernel
 def write(colour, n, bgra):  # type: ignore[no-untyped-def]
     """The strip's pixels as CARLA sends them: blue, green, red, 255."""
     for i in range(n):
@@ -270,7 +269,7 @@ def write(colour, n, bgra):  # type: ignore[no-untyped-def]
         bgra[i] = blue | (green << np.uint32(8)) | (red << np.uint32(16)) | np.uint32(0xFF000000)
 
 
-@njit(**OPTIONS)
+@kernel
 def draw_rain(bgra, amount, brightness, slant, seed):  # type: ignore[no-untyped-def]
     """Streaks over the picture uint8 [H, W, 4]: `amount` of them, `slant` columns per row."""
     height, width = bgra.shape[0], bgra.shape[1]

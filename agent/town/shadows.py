@@ -8,15 +8,14 @@ is higher shades what is lower.
 import math
 
 import numpy as np
-from numba import njit
 
-from roadworthy.agent.town.kernels import OPTIONS
+from roadworthy.agent.town.compiling import kernel
 
 F = np.float32
 NOTHING = -32000  # [cm] a cell that no shadow falls on
 
 
-@njit(**OPTIONS)
+@kernel
 def cast_shadows(vertices, faces, first, last, drift_x, drift_y, origin_x, origin_y, cell, shadow):  # type: ignore[no-untyped-def]
     """Draw faces into the shadow map, which is laid out on the ground.
 
@@ -61,7 +60,7 @@ def cast_shadows(vertices, faces, first, last, drift_x, drift_y, origin_x, origi
                         shadow[iy, ix] = z
 
 
-@njit(**OPTIONS)
+@kernel
 def actor_shadows(  # type: ignore[no-untyped-def]
     vertices, faces, placed, actors, eye, reach, drift_x, drift_y, origin_x, origin_y, cell, base, shadow, dirty
 ):

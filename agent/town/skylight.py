@@ -3,9 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
 
-from roadworthy.agent.town.kernels import INNER
+from roadworthy.agent.town.compiling import inner_kernel
 from roadworthy.agent.town.light_vector import (
     AMBIENT_R,
     CLOUD_SIZE,
@@ -38,7 +37,7 @@ from roadworthy.agent.town.strip import (
 F = np.float32
 
 
-@njit(**INNER)
+@inner_kernel
 def clouds_at(table, u, v):  # type: ignore[no-untyped-def]
     """Bilinear look-up in a tileable square table, one cell per unit."""
     fu = np.floor(u)
@@ -54,7 +53,7 @@ def clouds_at(table, u, v):  # type: ignore[no-untyped-def]
     return low * (F(1.0) - gv) + high * gv
 
 
-@njit(**INNER)
+@inner_kernel
 def mirror_sky(s, n, everywhere, light, clouds):  # type: ignore[no-untyped-def]
     """Colour of the sky along the rays of a strip, for pixels that show no sky as a level mirror turns them upwards.
 
@@ -85,7 +84,7 @@ def mirror_sky(s, n, everywhere, light, clouds):  # type: ignore[no-untyped-def]
         s[MIRROR_B + i] = _tone(2, blend, cover, shade, glow, light)
 
 
-@njit(**INNER)
+@inner_kernel
 def mirror_one(s, i, rx, ry, rz, light, clouds):  # type: ignore[no-untyped-def]
     """The same for one pixel of a strip in a direction of its own (rz >= 0)."""
     length = F(1.0) / math.sqrt(rx * rx + ry * ry + rz * rz)
@@ -102,20 +101,20 @@ def mirror_one(s, i, rx, ry, rz, light, clouds):  # type: ignore[no-untyped-def]
     s[MIRROR_B + i] = _tone(2, blend, cover, shade, glow, light)
 
 
-@njit(**INNER)
+@inner_kernel
 def _cover(value, up, light):  # type: ignore[no-untyped-def]
     """How much of the sky a cloud hides; clouds thin out towards the horizon."""
     thick = min(max((value - F(1.4) + F(2.7) * light[CLOUDS]) * F(0.9), F(0.0)), F(1.0))
     return thick * min(up * F(9.0), F(1.0)) if up > F(0.01) else F(0.0)
 
 
-@njit(**INNER)
+@inner_kernel
 def _blend(up):  # type: ignore[no-untyped-def]
     """Share of the zenith's colour at the sine `up` of the height over the horizon."""
     return min((F(1.0) - (F(1.0) - up) * (F(1.0) - up)) * F(1.35), F(1.0))
 
 
-@njit(**INNER)
+@inner_kernel
 def _glow(toward, light):  # type: ignore[no-untyped-def]
     """The sun's halo at the cosine `toward` from it."""
     t4 = toward * toward
@@ -129,7 +128,7 @@ def _glow(toward, light):  # type: ignore[no-untyped-def]
     return light[GLOW] * (F(0.22) * t4 + F(0.35) * t16 + F(1.6) * t256)
 
 
-@njit(**INNER)
+@inner_kernel
 def _tone(e, blend, cover, shade, glow, light):  # type: ignore[no-untyped-def]
     """One channel of the sky."""
     clear = light[FOG_R + e] + (light[ZENITH_R + e] - light[FOG_R + e]) * blend

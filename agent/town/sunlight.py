@@ -1,9 +1,8 @@
 """Sunlight on a strip of pixels, compiled by numba: the cosine, and whether something stands in the way (`shadows.py`)."""
 
 import numpy as np
-from numba import njit
 
-from roadworthy.agent.town.kernels import INNER
+from roadworthy.agent.town.compiling import inner_kernel
 from roadworthy.agent.town.strip import (
     DIRECT,
     NORMAL_X,
@@ -22,7 +21,7 @@ from roadworthy.agent.town.strip import (
 F = np.float32
 
 
-@njit(**INNER)
+@inner_kernel
 def light_sun(s, n, sun_x, sun_y, sun_z, shadow, drift_x, drift_y, origin_x, origin_y, cell):  # type: ignore[no-untyped-def]
     """Share of direct sun: the cosine times how many of the four nearest shadow cells leave the place lit."""
     per_cell = F(1.0) / cell

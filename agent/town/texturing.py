@@ -3,10 +3,9 @@
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from roadworthy.agent.town.kernels import INNER
+from roadworthy.agent.town.compiling import inner_kernel
 from roadworthy.agent.town.strip import (
     DENSITY,
     FIRST_TEXEL,
@@ -48,7 +47,7 @@ def packed_textures() -> NDArray[np.uint64]:
     return packed
 
 
-@njit(**INNER)
+@inner_kernel
 def find_texels(s, n):  # type: ignore[no-untyped-def]
     """Choose each pixel's level of detail from its footprint on the surface, and the texels there."""
     for i in range(n):
@@ -88,7 +87,7 @@ def find_texels(s, n):  # type: ignore[no-untyped-def]
         s[SCRATCH_A + i] = right - left
 
 
-@njit(**INNER)
+@inner_kernel
 def mix_texels(s, n, texels, mixed):  # type: ignore[no-untyped-def]
     """Mix the four texels round each place. `texels` uint64 [T]: red, green, blue and glass in 16 bits each."""
     for i in range(n):

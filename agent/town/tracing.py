@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from roadworthy.agent.town.actors import actor_mesh
-from roadworthy.agent.town.bvh import OPTIONS, Forest, Tree
+from roadworthy.agent.town.bvh import Forest, Tree
+from roadworthy.agent.town.compiling import inner_kernel, kernel
 from roadworthy.agent.town.mesh import Mesh
 from roadworthy.agent.town.mesh_pool import MeshKey
 from roadworthy.agent.town.raster import ActorPose
@@ -81,7 +81,7 @@ class Tracer:
         return np.array(rows, np.float64).reshape(-1, 14), np.array(index, np.int32)
 
 
-@njit(**OPTIONS)
+@kernel
 def _cast(  # type: ignore[no-untyped-def]
     origin, directions, reach, spans, boxes, links, corners, tags, spans_m, boxes_m, links_m, corners_m, tags_m, table, index,
     distance, tag, actor, cosine,
@@ -115,7 +115,7 @@ def _cast(  # type: ignore[no-untyped-def]
                 distance[ray], tag[ray], cosine[ray], actor[ray] = found, tags_m[hit], cos, index[k]
 
 
-@njit(**OPTIONS)
+@inner_kernel
 def _descend(x, y, z, dx, dy, dz, reach, boxes, links, corners, first_node, first_triangle, stack):  # type: ignore[no-untyped-def]
     """Distance, triangle (-1: none) and cosine of the nearest front face that a ray meets within `reach`."""
     ix = 1.0 / dx if abs(dx) > 1e-12 else 1e12
@@ -151,7 +151,7 @@ def _descend(x, y, z, dx, dy, dz, reach, boxes, links, corners, first_node, firs
     return best, hit, cosine
 
 
-@njit(**OPTIONS)
+@inner_kernel
 def _enter(box, x, y, z, ix, iy, iz):  # type: ignore[no-untyped-def]
     """Distance at which a ray enters a box (at least 0), infinite when it misses."""
     a, b = (box[0] - x) * ix, (box[3] - x) * ix
@@ -165,7 +165,7 @@ def _enter(box, x, y, z, ix, iy, iz):  # type: ignore[no-untyped-def]
     return max(near, 0.0)
 
 
-@njit(**OPTIONS)
+@inner_kernel
 def _meet(corner, x, y, z, dx, dy, dz):  # type: ignore[no-untyped-def]
     """Distance to a triangle's front side (-1: missed) and the cosine there (Möller and Trumbore 1997)."""
     ax, ay, az = np.float64(corner[0]), np.float64(corner[1]), np.float64(corner[2])  # float() would stay float32

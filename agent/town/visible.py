@@ -8,9 +8,8 @@ slopes along the camera's axes: at the end of a ray (right x, up y, forward 1) o
 import math
 
 import numpy as np
-from numba import njit
 
-from roadworthy.agent.town.kernels import OPTIONS
+from roadworthy.agent.town.compiling import kernel
 from roadworthy.agent.town.texturing import TEXELS_PER_LAYER
 
 F = np.float32
@@ -22,7 +21,7 @@ FACT_LAYER, FACT_TAG, FACT_INSTANCE, FACT_CURVED, FACTS = range(5)  # curved: no
 SKY_TAG, ROAD_TAG, SIDEWALK_TAG, LINE_TAG = 11, 1, 2, 24
 
 
-@njit(**OPTIONS)
+@kernel
 def number_faces(ids, number_of, seen):  # type: ignore[no-untyped-def]
     """Replace the face of every pixel by its place in `seen`, the list of faces in sight; returns how many there are.
 
@@ -51,7 +50,7 @@ def number_faces(ids, number_of, seen):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(**OPTIONS)
+@kernel
 def measure_faces(  # type: ignore[no-untyped-def]
     seen, count, vertices, normals, uv, colours, faces, surface, lamp_levels, eye, axes, finest, records, facts
 ):

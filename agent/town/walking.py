@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 
-import numba
-
 from roadworthy.agent.town.bodies import BOTTOM, DRIVEN, HEIGHT, MASS, SHOVE_X, SHOVE_Y, YAW, Floats, X, Y, Z
+from roadworthy.agent.town.compiling import inner_kernel
 from roadworthy.agent.town.footing import follow_ground
 
 WALKER_ACCELERATION = 9.0  # [m/s²]
@@ -21,7 +20,7 @@ WALKER_TURN_DEG_S = 360.0
 WALKER_SLIDE_MPS2 = 4.5  # deceleration of a walker who was knocked over
 
 
-@numba.njit(cache=True)
+@inner_kernel
 def step_walker(
     i: int,
     dt: float,
