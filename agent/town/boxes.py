@@ -104,13 +104,16 @@ def _common_centre(
             inside = limit - sign * here[axis]
             next_inside = limit - sign * there[axis]
             if inside >= 0.0:
-                clipped[m] = here
+                clipped[m, 0], clipped[m, 1] = here[0], here[1]
                 m += 1
             if (inside >= 0.0) != (next_inside >= 0.0):
-                clipped[m] = here + (there - here) * (inside / (inside - next_inside))
+                share = inside / (inside - next_inside)
+                clipped[m, 0] = here[0] + (there[0] - here[0]) * share
+                clipped[m, 1] = here[1] + (there[1] - here[1]) * share
                 m += 1
         n = m
-        points[:n] = clipped[:n]
+        for k in range(n):
+            points[k, 0], points[k, 1] = clipped[k, 0], clipped[k, 1]
     area, x, y = 0.0, 0.0, 0.0
     for k in range(n):
         here, there = points[k], points[(k + 1) % n]
@@ -119,7 +122,11 @@ def _common_centre(
         x += (here[0] + there[0]) * cross
         y += (here[1] + there[1]) * cross
     if n == 0 or abs(area) < 1e-12:
-        x, y = (points[:n, 0].mean(), points[:n, 1].mean()) if n else (0.0, 0.0)
+        x, y = 0.0, 0.0
+        for k in range(n):
+            x += points[k, 0]
+            y += points[k, 1]
+        x, y = x / max(n, 1), y / max(n, 1)
     else:
         x, y = x / (3.0 * area), y / (3.0 * area)
     return bx + x * cb - y * sb, by + x * sb + y * cb

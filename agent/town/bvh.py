@@ -7,7 +7,6 @@ the right child follows the left. Trees of several meshes lie one after the othe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from roadworthy.agent.town.mesh import FAR_ONLY, Mesh
 
 LEAF = 4  # triangles that are not divided further
 BINS = 12
-OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "boundscheck": False}
 
 
 @dataclass(frozen=True)

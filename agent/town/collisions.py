@@ -69,7 +69,7 @@ def _advance(
     impulses: Floats,
 ) -> int:
     """Advance the bodies in `active` by `steps` substeps of `dt`; fills `pairs`, `impulses` and returns how many."""
-    count = 0
+    count = np.int64(0)  # a plain 0 would have `remember` compiled a second time, for that number
     n = len(active)
     for _ in range(steps):
         for k in range(n):
@@ -115,7 +115,7 @@ def _advance(
                     shape[b, HALF_WIDTH],
                 )
                 if depth > 0.0:
-                    jx, jy = answer(a, b, move_b, depth, nx, ny, px, py, pose, velocity, spin, drive, model, kind, move_a)
+                    jx, jy = answer(a, b, depth, nx, ny, px, py, pose, velocity, spin, drive, model, kind, simulated)
                     if jx != 0.0 or jy != 0.0:
                         count = remember(pairs, impulses, count, a, b, jx, jy)
             if not move_a or (kind[a] == WALKER and drive[a, DRIVEN] > 0.0):
@@ -149,7 +149,7 @@ def _advance(
                         )
                         if depth > 0.0:
                             jx, jy = answer(
-                                a, -1 - s, False, depth, nx, ny, px, py, pose, velocity, spin, drive, model, kind, True
+                                a, -1 - s, depth, nx, ny, px, py, pose, velocity, spin, drive, model, kind, simulated
                             )
                             if jx != 0.0 or jy != 0.0:
                                 count = remember(pairs, impulses, count, a, -1 - s, jx, jy)

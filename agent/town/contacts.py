@@ -59,7 +59,6 @@ def remember(pairs: Ints, impulses: Floats, count: int, a: int, b: int, jx: floa
 def answer(
     a: int,
     b: int,
-    move_b: bool,
     depth: float,
     nx: float,
     ny: float,
@@ -71,9 +70,11 @@ def answer(
     drive: Floats,
     model: Floats,
     kind: npt.NDArray[np.int8],
-    move_a: bool,
+    simulated: npt.NDArray[np.bool_],
 ) -> tuple[float, float]:
     """Push two touching bodies apart (`b < 0`: scenery); returns the impulse on `a` [N s]."""
+    move_a = simulated[a] or kind[a] == WALKER
+    move_b = b >= 0 and (simulated[b] or kind[b] == WALKER)
     inv_a = 1.0 / model[a, MASS] if move_a else 0.0
     inv_b = 1.0 / model[b, MASS] if move_b else 0.0
     turn_a = 1.0 / model[a, INERTIA] if move_a and kind[a] == VEHICLE else 0.0

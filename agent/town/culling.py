@@ -39,16 +39,17 @@ def draw_tiles(vertices, faces, spans, boxes, planes, matrix, eye, detail_range,
         n = tiles[k]
         if _hidden(boxes[n], matrix, width, height, depth):
             continue
-        project(vertices, spans[n, 0], spans[n, 1], matrix, points)
-        first = spans[n, 2]
-        middle = spans[n, 4]
-        draw(points, faces, first, spans[n, 3], far, width, height, depth, ids)
+        project(vertices, np.int64(spans[n, 0]), np.int64(spans[n, 1]), matrix, points)
+        # int64 as in the calls from Python: a second type would be compiled a second time.
+        first, near_only = np.int64(spans[n, 2]), np.int64(spans[n, 3])
+        middle, end = np.int64(spans[n, 4]), np.int64(spans[n, 5])
+        draw(points, faces, first, near_only, far, width, height, depth, ids)
         if distances[k] < detail_range:
-            draw(points, faces, spans[n, 3], middle, far, width, height, depth, ids)
+            draw(points, faces, near_only, middle, far, width, height, depth, ids)
             tried += middle - first
         else:
-            draw(points, faces, middle, spans[n, 5], far, width, height, depth, ids)
-            tried += spans[n, 5] - middle + spans[n, 3] - first
+            draw(points, faces, middle, end, far, width, height, depth, ids)
+            tried += end - middle + near_only - first
     return tried
 
 

@@ -130,8 +130,8 @@ def draw(points, faces, first, last, far, width, height, depth, ids):  # type: i
             ib = 1.0 / wb
             ic = 1.0 / wc
             _fill(
-                sx + sx * xa * ia, sy - sy * ya * ia, wa, sx + sx * xb * ib, sy - sy * yb * ib, wb,
-                sx + sx * xc * ic, sy - sy * yc * ic, wc, width, height, depth, ids, t,
+                sx + sx * xa * ia, sy - sy * ya * ia, np.float64(wa), sx + sx * xb * ib, sy - sy * yb * ib, np.float64(wb),
+                sx + sx * xc * ic, sy - sy * yc * ic, np.float64(wc), width, height, depth, ids, t,
             )  # fmt: skip
             continue
         count = 0

@@ -76,6 +76,7 @@ class Renderer:
         self._records = np.empty((4096, visible.RECORD), np.float32)
         self._facts = np.empty((4096, visible.FACTS), np.int32)
         self._texels = packed_textures()
+        self._strip = shading.strip_arrays()
         self._window_cells = np.ones(LAYERS, np.int32)
         self._window_cells[Layer.FACADE :] = FACADE_FLOORS
         self._scenery = scenery
@@ -165,10 +166,11 @@ class Renderer:
             axes, np.float32(SIZE * 2 * half_x / width), self._records, self._facts,
         )  # fmt: skip
         shading.shade(
-            ids, depth, count, self._records, self._facts, self._window_cells, int(Layer.FACADE), eye, axes, np.float32(half_x),
-            np.float32(half_y), vector, self._texels, self._shadow, np.float32(drift[0]), np.float32(drift[1]),
-            self._origin[0], self._origin[1], np.float32(self._cell), self._lamp_map, np.float32(LAMP_CELL), headlamps,
-            self._clouds, self._noise, noise_offset, out.bgra.view(np.uint32)[..., 0], out.tags, out.instance, out.depth,
+            *self._strip, ids, depth, count, self._records, self._facts, self._window_cells, int(Layer.FACADE), eye, axes,
+            np.float32(half_x), np.float32(half_y), vector, self._texels, self._shadow, np.float32(drift[0]),
+            np.float32(drift[1]), self._origin[0], self._origin[1], np.float32(self._cell), self._lamp_map,
+            np.float32(LAMP_CELL), headlamps, self._clouds, self._noise, noise_offset, out.bgra.view(np.uint32)[..., 0],
+            out.tags, out.instance, out.depth,
         )  # fmt: skip
         if light.rain > 0.02:
             count = int(light.rain * width * height / 180)

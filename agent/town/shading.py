@@ -5,6 +5,7 @@ sensor noise. Every pixel is shaded once.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roadworthy.agent.town.compiling import inner_kernel, kernel
 from roadworthy.agent.town.lamplight import light_beams, light_street
@@ -90,22 +91,28 @@ SKY_DEPTH = F(1000.0)  # [m] CARLA's far plane
 HAS_SKY, HAS_FACADE, HAS_LEVEL_GROUND = 1, 2, 4  # what a strip shows
 
 
+def strip_arrays() -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.uint64], NDArray[np.float32]]:
+    """Room for a strip: quantities, whole numbers, mixed texels, colours. Made here, as numba would compile it for seconds."""
+    return (
+        np.zeros(STRIP_SIZE, np.float32), np.zeros(FACTS_SIZE, np.int32), np.zeros(STRIP, np.uint64),
+        np.zeros(3 * STRIP, np.float32),
+    )  # fmt: skip
+
+
 @kernel
 def shade(  # type: ignore[no-untyped-def]
-    numbers, depth, sky_number, records, facts, window_cells, first_facade, eye, axes, half_x, half_y, light, texels, shadow,
-    drift_x, drift_y, origin_x, origin_y, cell, lamp_map, lamp_cell, headlamps, clouds, noise, noise_offset, bgra, tags,
-    instances, metres,
+    s, q, mixed, colour, numbers, depth, sky_number, records, facts, window_cells, first_facade, eye, axes, half_x, half_y,
+    light, texels, shadow, drift_x, drift_y, origin_x, origin_y, cell, lamp_map, lamp_cell, headlamps, clouds, noise,
+    noise_offset, bgra, tags, instances, metres,
 ):  # fmt: skip
     """Colour, tag, instance and depth of every pixel.
 
-    `numbers` int32 [H, W]: rows of `records` and `facts`, -1 for sky, which has the row `sky_number`; `depth` [H, W]: 1 /
-    distance along the axis; `bgra` uint32 [H, W].
+    `s`, `q`, `mixed`, `colour`: what `strip_arrays` makes; `numbers` int32 [H, W]: rows of `records` and `facts`, -1 for sky,
+    which has the row `sky_number`; `depth` [H, W]: 1 / distance along the axis; `bgra` uint32 [H, W].
     """
     height, width = numbers.shape
-    s = np.zeros(STRIP_SIZE, np.float32)
-    q = np.zeros(FACTS_SIZE, np.int32)
-    mixed = np.zeros(STRIP, np.uint64)
-    colour = np.zeros(3 * STRIP, np.float32)
+    for i in range(STRIP_SIZE):
+        s[i] = F(0.0)
     night = light[NIGHT]
     sunlit = light[SUN_R] + light[SUN_G] > F(0.01)
     step = F(2.0) * half_x / F(width)

@@ -73,8 +73,8 @@ def actor_shadows(  # type: ignore[no-untyped-def]
     touched = np.empty((actors.shape[0], 4), np.int32)
     count = 0
     for k in range(actors.shape[0]):
-        first = placed[k, 0]
-        last = placed[k, 1]
+        first = np.int64(placed[k, 0])
+        last = np.int64(placed[k, 1])
         dx = actors[k, 1] - eye[0]
         dy = actors[k, 2] - eye[1]
         if last == first or dx * dx + dy * dy > reach * reach:
