@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import signal
 import sys
 from pathlib import Path
 
+from roadworthy.agent.town.cold_start import Helper, compile_motion, note_complete
 from roadworthy.agent.town.errors import TownError
 from roadworthy.agent.town.loaded_map import MapShelf, check_strangers_map
+from roadworthy.agent.town.orphan import end_with
 from roadworthy.agent.town.server import Server
 
 
@@ -29,9 +30,23 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="GNSS latitude falls with +y, as in CARLA up to 0.9.15 and the leaderboard",
     )
-    parser.add_argument("--child", action="store_true", help="end when the starting process ends")
+    parser.add_argument("--owner", type=int, metavar="PID", help="end when this process, which started the town, ends")
     options = parser.parse_args(arguments)
-    parent = os.getppid() if options.child else None
+    if options.owner is not None:
+        end_with(options.owner)
+    with Helper() as helper:
+        server = _start(options, helper)
+    if server is None:
+        return 2
+    gc.collect()
+    gc.freeze()  # the map's objects stay: full collections during ticks need not look at them
+    print(json.dumps({"port": server.port, "map": server.world.map.name}), flush=True)
+    server.run()
+    return 0
+
+
+def _start(options: argparse.Namespace, helper: Helper) -> Server | None:
+    """A server that makes no client wait for a compiler; None, with the reason on stderr, when the options are unusable."""
     try:
         shelf = MapShelf(options.seed)
         server = Server(
@@ -39,18 +54,17 @@ def main(arguments: list[str] | None = None) -> int:
         )
     except (TownError, OSError) as error:
         _log(str(error))
-        return 2
+        return None
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     # Ctrl-C reaches the whole group at once; a child waits for its owner, who still needs it to clean up.
-    signal.signal(signal.SIGINT, signal.SIG_IGN if options.child else lambda *_: server.stop())
+    signal.signal(signal.SIGINT, signal.SIG_IGN if options.owner is not None else lambda *_: server.stop())
     server.world.latitude_mirrored = options.mirror_latitude
-    server.world.warm_up()
+    server.world.warm_up_pictures()
     _ = server.world.map.navmesh  # every client asks for it first: no one's short time-out shall pay for building it
-    gc.collect()
-    gc.freeze()  # the map's objects stay: full collections during ticks need not look at them
-    print(json.dumps({"port": server.port, "map": server.world.map.name}), flush=True)
-    server.run(parent)
-    return 0
+    helper.wait()
+    compile_motion()
+    note_complete()
+    return server
 
 
 def _offer(shelf: MapShelf, name: str) -> str:

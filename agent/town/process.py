@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import sys
@@ -24,7 +25,7 @@ class TownProcess:
     """
 
     def __init__(self, map: str = "Grid01", seed: int = 0, port: int = 0) -> None:
-        options = ["--map", map, "--seed", str(seed), "--port", str(port), "--child"]
+        options = ["--map", map, "--seed", str(seed), "--port", str(port), "--owner", str(os.getpid())]
         command = [sys.executable, "-m", "roadworthy.agent.town", *options]
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._said)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from roadworthy.agent.town.world import Outlet, World
 
 HANDLERS = (batch, calls_actors, calls_refused, calls_traffic, calls_world)  # importing them fills the table of calls
 MANAGER_HOLD_S = 0.001
-ORPHAN_CHECK_S = 1.0
+LONGEST_SLEEP_S = 1.0
 MAX_NAME = 80  # characters of a call's name that are repeated in a message
 Log = Callable[[str], None]
 
@@ -57,17 +56,11 @@ class Server:
         """Let `run` return soon."""
         self._running = False
 
-    def run(self, parent: int | None = None) -> None:
-        """Serve until `stop`, or until the process `parent` is no longer ours."""
-        next_check = time.monotonic()
+    def run(self) -> None:
+        """Serve until `stop`."""
         try:
             while self._running:
-                now = time.monotonic()
-                if parent is not None and now >= next_check:
-                    next_check = now + ORPHAN_CHECK_S
-                    if os.getppid() != parent:
-                        break
-                busy = self._connections.serve(self._patience(now))
+                busy = self._connections.serve(self._patience(time.monotonic()))
                 self._streams.give_up(idle=not busy)
                 self._release()
         finally:
@@ -75,7 +68,7 @@ class Server:
 
     def _patience(self, now: float) -> float:
         """How long the loop may sleep [s]."""
-        wake = now + ORPHAN_CHECK_S
+        wake = now + LONGEST_SLEEP_S
         if self._held:
             wake = min(wake, self._held[0][0])
         if self._parked:

@@ -22,13 +22,10 @@ from roadworthy.agent.town.bodies import (
     GROUND_GRIP,
     HAND_BRAKE,
     HEIGHT,
-    INERTIA,
-    MASS,
     REAR,
     STEER,
     THROTTLE,
     YAW,
-    Bodies,
     Kind,
     X,
     Y,
@@ -40,7 +37,7 @@ from roadworthy.agent.town.entities import Actor, Pose
 from roadworthy.agent.town.errors import CallRefused
 from roadworthy.agent.town.lights import TrafficLights, trigger_box
 from roadworthy.agent.town.loaded_map import LoadedMap, MapShelf
-from roadworthy.agent.town.physics import DRY, grip_of
+from roadworthy.agent.town.physics import grip_of
 from roadworthy.agent.town.protocol import MAP_CHANGED, STATE_STREAM, Stream, Wire, episode_header, message_header
 from roadworthy.agent.town.roster import Roster
 from roadworthy.agent.town.sensors import RAY_SENSORS, Senses
@@ -276,12 +273,6 @@ class World:
         """Where the segment enters scenery, actors or the ground: (place, semantic tag), nearest first."""
         return rays.cast(self.roster, self.map, start, end)
 
-    def warm_up(self) -> None:
-        """Compile or load everything that a first tick would wait for, without a trace in the world."""
-        bodies = Bodies(2)
-        active = np.array([bodies.take(), bodies.take()], np.int64)
-        bodies.model[active, MASS] = bodies.model[active, INERTIA] = 1.0
-        advance(bodies, active, 0.1, DRY, self.map.static)
-        mount(bodies.pose[0], bodies.pose[1], np.zeros(6))
-        to_local(bodies.pose[0], 0.0, 0.0, 0.0)
+    def warm_up_pictures(self) -> None:
+        """Compile or load everything that a first picture would wait for, without a trace in the world."""
         self._senses.warm_up()

@@ -1,6 +1,7 @@
 """The switch for programs that expect CARLA 0.9.15's latitude."""
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -12,7 +13,7 @@ carla = pytest.importorskip("carla", reason="needs the carla client: pip install
 
 
 def test_mirrored_latitude() -> None:
-    command = [sys.executable, "-m", "roadworthy.agent.town", "--port", "0", "--child", "--mirror-latitude"]
+    command = [sys.executable, "-m", "roadworthy.agent.town", "--port", "0", "--owner", str(os.getpid()), "--mirror-latitude"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as town:
         try:
             assert town.stdout
