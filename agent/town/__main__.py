@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from roadworthy.agent.town.cold_start import Helper, compile_motion, note_complete
+from roadworthy.agent.town.cold_start import Helper, compile_geometry, compile_motion, note_complete
 from roadworthy.agent.town.errors import TownError
 from roadworthy.agent.town.loaded_map import MapShelf, check_strangers_map
 from roadworthy.agent.town.orphan import end_with
@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _start(options: argparse.Namespace, helper: Helper) -> Server | None:
     """A server that makes no client wait for a compiler; None, with the reason on stderr, when the options are unusable."""
+    compile_geometry()  # before the helper gets as far
     try:
         shelf = MapShelf(options.seed)
         server = Server(

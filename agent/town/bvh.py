@@ -69,7 +69,8 @@ class Forest:
 def _divide(low, high, order, boxes, links):  # type: ignore[no-untyped-def]
     """Sort `order` and fill `boxes` and `links`; returns the number of nodes."""
     stack = np.empty((128, 3), np.int64)  # node, first, end
-    stack[0] = (0, 0, len(order))
+    # Number by number: a whole row at once is compiled for seconds, error messages for rows of another length included.
+    stack[0, 0], stack[0, 1], stack[0, 2] = 0, 0, len(order)
     depth, count = 1, 1
     bin_low = np.empty((BINS, 3))
     bin_high = np.empty((BINS, 3))
@@ -77,7 +78,7 @@ def _divide(low, high, order, boxes, links):  # type: ignore[no-untyped-def]
     right_area = np.empty(BINS)
     while depth > 0:
         depth -= 1
-        node, first, end = stack[depth]
+        node, first, end = stack[depth, 0], stack[depth, 1], stack[depth, 2]
         for k in range(3):
             boxes[node, k] = np.inf
             boxes[node, 3 + k] = -np.inf
@@ -122,8 +123,8 @@ def _divide(low, high, order, boxes, links):  # type: ignore[no-untyped-def]
                 left += 1
         links[node, 0] = count
         links[node, 1] = 0
-        stack[depth] = (count, first, left)
-        stack[depth + 1] = (count + 1, left, end)
+        stack[depth, 0], stack[depth, 1], stack[depth, 2] = count, first, left
+        stack[depth + 1, 0], stack[depth + 1, 1], stack[depth + 1, 2] = count + 1, left, end
         depth += 2
         count += 2
     return count

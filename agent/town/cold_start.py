@@ -18,7 +18,7 @@ import numpy as np
 from roadworthy.agent.town import shading, visible
 from roadworthy.agent.town.attachments import mount, to_local
 from roadworthy.agent.town.bodies import INERTIA, MASS, Bodies
-from roadworthy.agent.town.boxes import StaticBoxes
+from roadworthy.agent.town.boxes import StaticBoxes, overlap
 from roadworthy.agent.town.collisions import advance
 from roadworthy.agent.town.compiling import FOLDER
 from roadworthy.agent.town.orphan import end_with
@@ -34,8 +34,14 @@ def compile_motion() -> None:
     active = np.array([bodies.take(), bodies.take()], np.int64)
     bodies.model[active, MASS] = bodies.model[active, INERTIA] = 1.0
     advance(bodies, active, 0.1, DRY, StaticBoxes.build(np.zeros((0, 6))))
-    mount(bodies.pose[0], bodies.pose[1], np.zeros(6))
-    to_local(bodies.pose[0], 0.0, 0.0, 0.0)
+
+
+def compile_geometry() -> None:
+    """Compile or load what poses and boxes need; motion needs it too."""
+    overlap(0.0, 0.0, 0.0, 1.0, 1.0, 9.0, 0.0, 0.0, 1.0, 1.0)
+    pose = np.zeros(6)
+    mount(pose, pose, np.zeros(6))
+    to_local(pose, 0.0, 0.0, 0.0)
 
 
 def compile_shading() -> None:

@@ -79,9 +79,9 @@ def mirror_sky(s, n, everywhere, light, clouds):  # type: ignore[no-untyped-def]
         shade = F(0.82) + F(0.16) * value if up > F(0.01) else F(1.0)
         blend = _blend(up)
         glow = _glow(s[SCRATCH_B + i], light) * (F(1.0) - F(0.6) * cover)
-        s[MIRROR_R + i] = _tone(0, blend, cover, shade, glow, light)
-        s[MIRROR_G + i] = _tone(1, blend, cover, shade, glow, light)
-        s[MIRROR_B + i] = _tone(2, blend, cover, shade, glow, light)
+        s[MIRROR_R + i] = _tone(np.int64(0), blend, cover, shade, glow, light)
+        s[MIRROR_G + i] = _tone(np.int64(1), blend, cover, shade, glow, light)
+        s[MIRROR_B + i] = _tone(np.int64(2), blend, cover, shade, glow, light)
 
 
 @inner_kernel
@@ -96,9 +96,9 @@ def mirror_one(s, i, rx, ry, rz, light, clouds):  # type: ignore[no-untyped-def]
     shade = F(0.82) + F(0.16) * value if up > F(0.01) else F(1.0)
     blend = _blend(up)
     glow = _glow(toward, light) * (F(1.0) - F(0.6) * cover)
-    s[MIRROR_R + i] = _tone(0, blend, cover, shade, glow, light)
-    s[MIRROR_G + i] = _tone(1, blend, cover, shade, glow, light)
-    s[MIRROR_B + i] = _tone(2, blend, cover, shade, glow, light)
+    s[MIRROR_R + i] = _tone(np.int64(0), blend, cover, shade, glow, light)
+    s[MIRROR_G + i] = _tone(np.int64(1), blend, cover, shade, glow, light)
+    s[MIRROR_B + i] = _tone(np.int64(2), blend, cover, shade, glow, light)
 
 
 @inner_kernel
@@ -130,7 +130,7 @@ def _glow(toward, light):  # type: ignore[no-untyped-def]
 
 @inner_kernel
 def _tone(e, blend, cover, shade, glow, light):  # type: ignore[no-untyped-def]
-    """One channel of the sky."""
+    """Channel `e` of the sky: an int64, as for literal numbers numba would compile it once for each."""
     clear = light[FOG_R + e] + (light[ZENITH_R + e] - light[FOG_R + e]) * blend
     cloud = (F(0.55) * light[FOG_R + e] + F(0.32) * light[AMBIENT_R + e] + F(0.28) * light[SUN_R + e]) * shade
     return clear + (cloud - clear) * cover * F(0.85) + glow * light[SUN_R + e]
