@@ -56,7 +56,7 @@ def compile_shading() -> None:
         *shading.strip_arrays(), i2, f2, 0, records, facts, i1, 0, f1, f2, real, real, f1, texels, shadow, real, real, real,
         real, real, f2, real, f2, f2, f1, 0, bgra, tags, i2, f2,
     )  # fmt: skip
-    shading.shade.compile(tuple(numba.typeof(argument) for argument in arguments))
+    shading.shade.compile(tuple(numba.typeof(argument) for argument in arguments))  # type: ignore[no-untyped-call]
 
 
 def note_complete() -> None:

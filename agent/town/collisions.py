@@ -153,7 +153,7 @@ def _advance(
                             )
                             if jx != 0.0 or jy != 0.0:
                                 count = remember(pairs, impulses, count, a, -1 - s, jx, jy)
-    return count
+    return int(count)
 
 
 def advance(bodies: Bodies, active: Ints, seconds: float, grip: Grip, static: StaticBoxes) -> list[Contact]:

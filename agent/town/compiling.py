@@ -20,14 +20,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import llvmlite
-import llvmlite.binding
+import llvmlite  # type: ignore[import-untyped]
+import llvmlite.binding  # type: ignore[import-untyped]
 import numba
 import numpy as np
 
 KEPT_DAYS = 14.0  # a process that runs longer only compiles again what it has not used yet
 _DIGITS = 24  # of a folder's name
 _SOURCES = Path(__file__).parent
+_SETTINGS: Any = numba.config
+_NJIT: Any = numba.njit
 
 
 def digest(sources: Path = _SOURCES) -> str:
@@ -62,8 +64,8 @@ def cache_folder(name: str) -> Path | None:
 
 
 def _places() -> Iterator[Path]:
-    if numba.config.CACHE_DIR:
-        yield Path(numba.config.CACHE_DIR) / "roadworthy-kernels"
+    if _SETTINGS.CACHE_DIR:
+        yield Path(_SETTINGS.CACHE_DIR) / "roadworthy-kernels"
     cache = os.environ.get("XDG_CACHE_HOME", "")
     yield (Path(cache) if Path(cache).is_absolute() else Path("~/.cache").expanduser()) / "roadworthy" / "kernels"
     user = os.getuid() if hasattr(os, "getuid") else 0
@@ -93,12 +95,12 @@ FOLDER = cache_folder(digest())
 
 def _compiled(**options: bool) -> Callable[[Callable[..., Any]], Any]:
     def decorate(function: Callable[..., Any]) -> Any:
-        users = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(FOLDER or "")  # numba reads it when it meets a function: only ours go there
+        users = _SETTINGS.CACHE_DIR
+        _SETTINGS.CACHE_DIR = str(FOLDER or "")  # numba reads it when it meets a function: only ours go there
         try:
-            return numba.njit(cache=FOLDER is not None, nogil=True, error_model="numpy", boundscheck=False, **options)(function)
+            return _NJIT(cache=FOLDER is not None, nogil=True, error_model="numpy", boundscheck=False, **options)(function)
         finally:
-            numba.config.CACHE_DIR = users
+            _SETTINGS.CACHE_DIR = users
 
     return decorate
 

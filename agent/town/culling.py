@@ -17,7 +17,7 @@ def draw_tiles(vertices, faces, spans, boxes, planes, matrix, eye, detail_range,
     `spans` int32 [n, 6]: first and last vertex, and the ends of the faces drawn always, near only and far only.
     `boxes` float32 [n, 6] bounds; `planes` [4, 4] the sides of the view, inside where positive.
     """
-    tried = 0
+    tried = np.int64(0)
     tiles = np.empty(spans.shape[0], np.int32)
     distances = np.empty(spans.shape[0], np.float32)
     count = 0
