@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,24 +37,43 @@ class Senses:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def measure(self, contacts: Sequence[Contact]) -> None:
-        """Send the data of every due and watched sensor for the tick that has just passed."""
+    def feel(self, contacts: Sequence[Contact]) -> None:
+        """Send what the sensors that do not look measure of the tick that has just passed: inertia, place, touch, obstacles."""
         world = self._world
         started = time.thread_time()
-        tick = _Tick(world)
         impulses = touch.impulses(world, contacts) if contacts else {}
-        for stream, actor in list(world.roster.sensors.items()):
-            sensor = actor.sensor
-            assert sensor is not None
-            if not world.outlet.watched(stream):
-                continue
+        for actor, sensor in self._watched(looks=False):
             if sensor.kind == Stream.COLLISION:
                 for other, impulse in impulses.get(actor.parent, ()):
                     self._tell(actor, other, list(impulse))
             elif self._is_due(sensor):
-                self._measure(actor, sensor, tick)
+                self._measure(actor, sensor)
+        world.timings.protocol_s += time.thread_time() - started
+
+    def look(self) -> None:
+        """Send what cameras and rays see of the tick that has just passed."""
+        world = self._world
+        started = time.thread_time()
+        tick = _Tick(world)
+        for actor, sensor in self._watched(looks=True):
+            if not self._is_due(sensor):
+                continue
+            if not isinstance(sensor.instrument, Camera):
+                self._send(actor, tick.rays(actor, sensor))
+            elif not world.settings.no_rendering:
+                self._send(actor, *tick.picture(actor, sensor.kind, sensor.instrument))
         world.timings.render_s += tick.rendered_s
         world.timings.protocol_s += time.thread_time() - started - tick.rendered_s
+
+    def _watched(self, *, looks: bool) -> Iterator[tuple[Actor, Sensor]]:
+        """Sensors that somebody listens to: those that look (cameras, rays), or the others."""
+        for stream, actor in list(self._world.roster.sensors.items()):
+            sensor = actor.sensor
+            assert sensor is not None
+            if looks == (isinstance(sensor.instrument, Camera) or sensor.kind in RAY_SENSORS) and self._world.outlet.watched(
+                stream
+            ):
+                yield actor, sensor
 
     def _is_due(self, sensor: Sensor) -> bool:
         """Whether a sensor measures now; if so, its next time is set."""
@@ -66,17 +85,12 @@ class Senses:
             sensor.due_s = (now if late else sensor.due_s) + sensor.period_s
         return True
 
-    def _measure(self, actor: Actor, sensor: Sensor, tick: _Tick) -> None:
+    def _measure(self, actor: Actor, sensor: Sensor) -> None:
         world = self._world
         if sensor.kind == Stream.IMU:
             self._send(actor, pack(inertial.imu(world, actor, sensor)))
         elif sensor.kind == Stream.GNSS:
             self._send(actor, pack(inertial.gnss(world, actor, sensor)))
-        elif isinstance(sensor.instrument, Camera):
-            if not world.settings.no_rendering:
-                self._send(actor, *tick.picture(actor, sensor.kind, sensor.instrument))
-        elif sensor.kind in RAY_SENSORS:
-            self._send(actor, tick.rays(actor, sensor))
         elif isinstance(sensor.instrument, Probe):
             self._look_for_obstacle(actor, sensor.instrument)
 

@@ -1,8 +1,11 @@
 """The server: one loop in which a call is read, made and answered, and in which a tick runs inside the call that asks for it.
 
-What needs waiting for is parked: a tick waits for subscribers that have been announced (`streams.py`); its answer is held back
-by `MANAGER_HOLD_S` while a client runs a Traffic Manager (whose client-side loop can miss a wake-up when ticks come too fast),
-with other calls answered meanwhile.
+What needs waiting for is parked: a tick waits for subscribers that have been announced (`streams.py`). While a client runs a
+Traffic Manager a tick takes at least `MANAGER_HOLD_S` from call to answer: the manager's loop in the client goes to sleep after
+each step and can miss the wake-up of the next one when that comes at once. Other calls are answered meanwhile.
+
+A tick is answered as soon as the new state is out and what sensors feel, before cameras and rays look: what a client does with
+the state (its Traffic Manager's step above all) then overlaps with drawing. Pictures follow in the order of ticks, as in CARLA.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from roadworthy.agent.town.world import Outlet, World
 
 HANDLERS = (batch, calls_actors, calls_refused, calls_traffic, calls_world)  # importing them fills the table of calls
 MANAGER_HOLD_S = 0.001
+SHORT_HOLD_S = 0.0004  # a hold that is slept through; a longer one is spent looking
 LONGEST_SLEEP_S = 1.0
 MAX_NAME = 80  # characters of a call's name that are repeated in a message
 Log = Callable[[str], None]
@@ -42,7 +46,8 @@ class Server:
         self.port = self._connections.port
         self._streams = Streams(self._connections.send, log)
         self._order = itertools.count()
-        self._parked: deque[tuple[Connection, int, Wire]] = deque()  # ticks that wait for subscribers, and their answers
+        # Ticks that wait for subscribers: when they were asked for, by whom, and their answers.
+        self._parked: deque[tuple[float, Connection, int, Wire]] = deque()
         self._held: list[tuple[float, int, Connection, bytes]] = []  # answers that are held back
         self._complained: set[tuple[int, str]] = set()  # (client, call) of refusals in the log
         self._managers = TrafficManagers()
@@ -148,17 +153,25 @@ class Server:
 
     def _park(self, connection: Connection, message_id: int, answer: Wire) -> None:
         """A tick as soon as nobody is on the way to a stream; `answer` (None: the frame) is what its caller gets."""
-        self._parked.append((connection, message_id, answer))
+        self._parked.append((time.monotonic(), connection, message_id, answer))
         if not self._streams.awaited:
             self._release()
 
-    def _tick(self, connection: Connection, message_id: int, answer: Wire) -> None:
-        frame = self.world.tick() if self.world.settings.synchronous else self.world.frame + 1
+    def _tick(self, asked_at: float, connection: Connection, message_id: int, answer: Wire) -> None:
+        ticks = self.world.settings.synchronous
+        if ticks:
+            self.world.advance()
+        frame = self.world.frame if ticks else self.world.frame + 1
         data = response(message_id, None, ok(frame) if answer is None else answer)
-        if self._managers.by_port:
-            heapq.heappush(self._held, (time.monotonic() + MANAGER_HOLD_S, next(self._order), connection, data))
+        due = asked_at + MANAGER_HOLD_S if self._managers.by_port else asked_at
+        left = due - time.monotonic()
+        if left > SHORT_HOLD_S:
+            heapq.heappush(self._held, (due, next(self._order), connection, data))
         else:
+            time.sleep(max(left, 0.0))
             self._connections.send(connection, (data,))
+        if ticks:
+            self.world.look()
 
 
 def _is_call(message: object) -> bool:

@@ -195,6 +195,12 @@ class World:
 
     def tick(self) -> int:
         """Advance by one step, send the state and then the sensors' data; returns the new frame number."""
+        self.advance()
+        self.look()
+        return self.frame
+
+    def advance(self) -> None:
+        """The first half of a tick: move everything by one step, send the new state and what is felt. `look` comes next."""
         started = time.thread_time()
         step = self.settings.step_s
         self.frame += 1
@@ -206,7 +212,11 @@ class World:
         self.timings.ticks += 1
         self.timings.physics_s += moved - started
         self.timings.protocol_s += sent - moved
-        self._senses.measure(contacts)
+        self._senses.feel(contacts)
+
+    def look(self) -> None:
+        """The second half of a tick: send what cameras and rays see in the new state."""
+        self._senses.look()
         bodies = self.roster.bodies
         driven = bodies.drive[:, DRIVEN] > 0.0  # an AI walker that gets no new state stands still
         bodies.velocity[driven] = 0.0
@@ -214,7 +224,6 @@ class World:
         for slot in self.roster.fleeting:
             bodies.control[slot, [THROTTLE, STEER, BRAKE, HAND_BRAKE]] = 0.0
         self._flags = 0
-        return self.frame
 
     def _move(self, step: float) -> list[Contact]:
         bodies, moving = self.roster.bodies, self.roster.moving_slots()
