@@ -4,8 +4,8 @@ What needs waiting for is parked: a tick waits for subscribers that have been an
 Traffic Manager a tick takes at least `MANAGER_HOLD_S` from call to answer: the manager's loop in the client goes to sleep after
 each step and can miss the wake-up of the next one when that comes at once. Other calls are answered meanwhile.
 
-A tick is answered as soon as the new state is out and what sensors feel, before cameras and rays look: what a client does with
-the state (its Traffic Manager's step above all) then overlaps with drawing. Pictures follow in the order of ticks, as in CARLA.
+A tick is answered when all its data are out. Only for a client with a Traffic Manager the answer goes out before cameras and
+rays look: the manager's step then overlaps with drawing, and the pictures follow at once.
 """
 
 from __future__ import annotations
@@ -158,19 +158,21 @@ class Server:
             self._release()
 
     def _tick(self, asked_at: float, connection: Connection, message_id: int, answer: Wire) -> None:
-        ticks = self.world.settings.synchronous
+        ticks, managed = self.world.settings.synchronous, bool(self._managers.by_port)
         if ticks:
             self.world.advance()
+            if not managed:
+                self.world.look()
         frame = self.world.frame if ticks else self.world.frame + 1
         data = response(message_id, None, ok(frame) if answer is None else answer)
-        due = asked_at + MANAGER_HOLD_S if self._managers.by_port else asked_at
+        due = asked_at + MANAGER_HOLD_S if managed else asked_at
         left = due - time.monotonic()
         if left > SHORT_HOLD_S:
             heapq.heappush(self._held, (due, next(self._order), connection, data))
         else:
             time.sleep(max(left, 0.0))
             self._connections.send(connection, (data,))
-        if ticks:
+        if ticks and managed:
             self.world.look()
 
 
