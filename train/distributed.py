@@ -10,6 +10,7 @@ What still differs from one process: batch statistics are each process's own (`b
 
 from __future__ import annotations
 
+import atexit
 import os
 from typing import Any
 
@@ -45,8 +46,16 @@ def make_fabric(config: TrainConfig) -> Fabric:
         accelerator=accelerator, devices=local, num_nodes=world // local, strategy=strategy, precision=config.precision
     )
     fabric.launch()
+    if world > 1:
+        atexit.register(_leave_group)
     check_share(config, fabric.world_size)
     return fabric
+
+
+def _leave_group() -> None:
+    """End the process group's threads before the interpreter goes: left running, they abort a process that is done."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def check_share(config: TrainConfig, world: int) -> None:
