@@ -201,7 +201,7 @@ def watch(session: Session, vehicles: int, seed: int, minutes: float, *, stoppin
     for tick in range(ticks):
         now = tick * session.fixed_delta_s
         if stopping_ego:
-            _stop_and_go(traffic, cars.cars[0], now, session.fixed_delta_s)
+            _stop_and_go(session, traffic, cars.cars[0], now)
         before, speed_before, alive = cars.bumpers, cars.speed.copy(), cars.alive.copy()
         pose_before = cars.pose.copy()
         lines.step(session.fixed_delta_s)
@@ -252,12 +252,14 @@ def _components(vector: carla.Vector3D) -> tuple[float, float, float]:
     return vector.x, vector.y, vector.z
 
 
-def _stop_and_go(traffic: Traffic, ego: carla.Actor, now_s: float, step_s: float) -> None:
+def _stop_and_go(session: Session, traffic: Traffic, ego: carla.Actor, now_s: float) -> None:
     """Take the ego from the Traffic Manager when its stop begins, and give it back when that ends."""
-    phase = now_s % EGO_PERIOD_S
+    phase, step_s = now_s % EGO_PERIOD_S, session.fixed_delta_s
     if EGO_PERIOD_S - EGO_STOP_S <= phase < EGO_PERIOD_S - EGO_STOP_S + step_s:
         traffic.release(ego)
-        ego.apply_control(carla.VehicleControl(brake=1.0))
+        # As a command: `ego.apply_control` sends nothing when it was last called with the same control, whatever the
+        # Traffic Manager has commanded since.
+        session.client.apply_batch_sync([carla.command.ApplyVehicleControl(ego.id, carla.VehicleControl(brake=1.0))])
     elif now_s > step_s and phase < step_s:
         traffic.drive(ego)
 
