@@ -23,7 +23,7 @@ from roadworthy.eval.statistics import (
     binomial_interval,
     differences,
     estimate,
-    nested_bootstrap,
+    hierarchical_bootstrap,
     poisson_interval,
     ratio_of_sums,
     weighted_mean,
@@ -159,8 +159,9 @@ class DriveSummary:
 
 
 def _resampling(episodes: Sequence[Episode], seed: int) -> Resampling:
-    """Make the hierarchical bootstrap of episodes: policy seed, then circuit."""
-    return nested_bootstrap([str(e.policy_seed) for e in episodes], [circuit(e) for e in episodes], seed=seed)
+    """Make the hierarchical bootstrap of episodes: segmenter seed, policy seed, then circuit."""
+    levels = [[e.segmenter for e in episodes], [str(e.policy_seed) for e in episodes]]
+    return hierarchical_bootstrap(levels, [circuit(e) for e in episodes], seed=seed + 1)
 
 
 def drive_summary(episodes: Sequence[Episode], *, seed: int = 0) -> DriveSummary:
@@ -237,13 +238,22 @@ def fit_to_judge(training_episodes: Sequence[Episode]) -> bool:
     return finished_share(training_episodes) >= FIT_TO_JUDGE
 
 
-def compare_drives(drives: Mapping[str, Sequence[Episode]], *, seed: int = 0) -> dict[str, list[Difference]]:
-    """Compare segmenters on the journeys that all of them drove with the same policy seeds (paired, hierarchical bootstrap).
+def compare_drives(
+    drives: Mapping[str, Sequence[Episode]], *, training_seeds: Mapping[str, str] | None = None, seed: int = 0
+) -> dict[str, list[Difference]]:
+    """Compare objectives on the journeys that all of them drove with the same policy seeds (paired, hierarchical bootstrap).
+
+    Where an objective was trained with several seeds, `drives` has the episodes of all of them under one name, and
+    `training_seeds` tells the seed of each `Episode.segmenter`; episodes of one seed are then paired.
 
     Returns the differences of "completion" (mean, 0..1) and "infractions_per_km" (all kinds together); the lists are empty
     when fewer than two segmenters, or two journeys, can be paired.
     """
-    keyed = {name: {(e.policy_seed, journey(e)): e for e in episodes} for name, episodes in drives.items()}
+    known = training_seeds or {}
+    keyed = {
+        name: {(known.get(e.segmenter, ""), e.policy_seed, journey(e)): e for e in episodes}
+        for name, episodes in drives.items()
+    }
     shared = sorted(set.intersection(*(set(episodes) for episodes in keyed.values()))) if keyed else []
     first = [next(iter(keyed.values()))[key] for key in shared] if len(keyed) > 1 else []
     if len({circuit(episode) for episode in first}) < 2:

@@ -88,14 +88,80 @@ def test_identical_models_cannot_be_told_apart() -> None:
     assert difference.estimate.value == 0
 
 
-def test_nested_bootstrap_is_wider_when_policy_seeds_differ() -> None:
+def test_hierarchical_bootstrap_is_wider_when_policy_seeds_differ() -> None:
     seeds = [str(s) for s in range(4) for _ in range(10)]
     routes = [str(r) for _ in range(4) for r in range(10)]
     values = np.repeat([0.0, 0.3, 0.7, 1.0], 10)  # all the spread is between policy seeds
-    nested = statistics.estimate(statistics.weighted_mean(values), statistics.nested_bootstrap(seeds, routes))
+    nested = statistics.estimate(statistics.weighted_mean(values), statistics.hierarchical_bootstrap([seeds], routes))
     naive = statistics.cluster_bootstrap([f"{s}/{r}" for s, r in zip(seeds, routes, strict=True)])
     plain = statistics.estimate(statistics.weighted_mean(values), naive)
     assert nested.high - nested.low > 2 * (plain.high - plain.low)
+
+
+@pytest.mark.parametrize(("seeds", "least"), [(2, 0.84), (3, 0.91), (5, 0.92)])
+def test_intervals_of_few_seeds_hold(seeds: int, least: float) -> None:
+    """Mean over seeds and images, both random; an interval of the images alone would be far too narrow."""
+    rng = np.random.default_rng(seeds)
+    images = [f"image {i}" for i in range(30)]
+    resampling = statistics.hierarchical_bootstrap(
+        [[f"seed {s}" for s in range(seeds) for _ in images]], images * seeds, resamples=400, seed=1
+    )
+    alone = statistics.cluster_bootstrap(images, resamples=400, seed=1)
+    covered = narrow = 0
+    for _ in range(300):
+        luck, hard = rng.normal(size=(seeds, 1)), rng.normal(size=(1, 30))
+        values = luck + hard + rng.normal(size=(seeds, 30))
+        pooled = statistics.mean_over_seeds([statistics.weighted_mean(row) for row in values])
+        found = statistics.estimate(pooled, resampling)
+        assert found.value == pytest.approx(values.mean())
+        covered += found.low <= 0 <= found.high
+        without = statistics.estimate(statistics.weighted_mean(values.mean(axis=0)), alone)
+        narrow += without.low <= 0 <= without.high
+    assert covered / 300 >= least
+    assert narrow / 300 <= 0.8
+
+
+def test_equal_seeds_add_nothing_but_the_images_stay() -> None:
+    rng = np.random.default_rng(0)
+    images = [f"image {i}" for i in range(40)]
+    values = rng.normal(size=40)
+    resampling = statistics.hierarchical_bootstrap([["a"] * 40 + ["b"] * 40 + ["c"] * 40], images * 3)
+    pooled = statistics.estimate(statistics.mean_over_seeds([statistics.weighted_mean(values)] * 3), resampling)
+    one = statistics.estimate(statistics.weighted_mean(values), statistics.cluster_bootstrap(images))
+    assert pooled.value == pytest.approx(one.value)
+    assert pooled.high - pooled.low == pytest.approx(one.high - one.low, rel=0.1)
+
+
+def test_seeds_are_paired_when_models_are_compared() -> None:
+    rng = np.random.default_rng(0)
+    images = [f"image {i}" for i in range(40)]
+    luck = rng.normal(size=(3, 1))  # of the shared pre-training: the same for both models
+    first, second = (luck + rng.normal(scale=0.1, size=(3, 40)) + shift for shift in (0.3, 0.0))
+    resampling = statistics.hierarchical_bootstrap([[f"{s}" for s in range(3) for _ in images]], images * 3)
+    models = {name: statistics.mean_over_seeds([statistics.weighted_mean(row) for row in values])
+              for name, values in (("first", first), ("second", second))}  # fmt: skip
+    one, two = (statistics.estimate(model, resampling) for model in models.values())
+    assert one.low < two.high
+    assert two.low < one.high
+    (difference,) = statistics.differences(models, resampling)
+    assert difference.distinguishable
+
+
+def test_only_the_named_pairs_share_the_chance_of_a_false_call() -> None:
+    values = {name: statistics.weighted_mean(np.arange(8.0) * (i + 1)) for i, name in enumerate("abcd")}
+    resampling = statistics.cluster_bootstrap([str(i) for i in range(8)])
+    found = statistics.differences(values, resampling, pairs=[("b", "a"), ("c", "a")])
+    assert [(pair.first, pair.second) for pair in found] == [("b", "a"), ("c", "a")]
+    assert [pair.estimate.level for pair in found] == pytest.approx([0.975, 0.975])
+    assert statistics.differences(values, resampling, pairs=[]) == []
+
+
+def test_a_rate_that_is_infinite_in_some_repetitions_has_an_interval_of_percentiles() -> None:
+    km, events = np.ones(8), np.array([0.0, 1, 0, 0, 0, 0, 0, 0])
+    resampling = statistics.hierarchical_bootstrap([["a"] * 4 + ["b"] * 4], ["1", "2", "3", "4"] * 2)
+    found = statistics.estimate(statistics.ratio_of_sums(km, events), resampling)
+    assert found.value == 8
+    assert found.high == math.inf
 
 
 @pytest.mark.parametrize("clusters", [6, 8, 12])
