@@ -9,8 +9,9 @@ def _register() -> None:
         return
     from gymnasium.envs.registration import register, registry
 
-    if "roadworthy/Drive-v0" not in registry:
-        register("roadworthy/Drive-v0", entry_point="roadworthy.agent.env:DriveEnv")
+    for name, kind in (("roadworthy/Drive-v0", "DriveEnv"), ("roadworthy/DriveSegDepth-v0", "DriveSegDepthEnv")):
+        if name not in registry:
+            register(name, entry_point=f"roadworthy.agent.env:{kind}")
 
 
 _register()

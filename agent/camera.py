@@ -12,6 +12,9 @@ import numpy.typing as npt
 from roadworthy.agent.carla_client import carla
 from roadworthy.agent.session import Session, SimulatorLost
 
+COLOUR, SEMANTIC, DEPTH = "rgb", "semantic_segmentation", "depth"  # kinds of sensor.camera.<kind>
+DEPTH_RANGE_M = 1000.0  # [m] that CARLA's depth camera spreads over 24 bits
+
 
 @dataclass(frozen=True)
 class CameraRig:
@@ -49,6 +52,13 @@ def rgb_of(image: carla.Image) -> npt.NDArray[np.uint8]:
 def tags_of(image: carla.Image) -> npt.NDArray[np.uint8]:
     """Copy a semantic camera's image out as raw CARLA tags, `uint8 [H, W]`."""
     return np.ascontiguousarray(_bgra(image)[:, :, 2])
+
+
+def depth_of(image: carla.Image) -> npt.NDArray[np.float32]:
+    """Decode a depth camera's image, `float32 [H, W]` metres to the image plane: 24 bits over 1000 m, R the lowest byte."""
+    channels = _bgra(image).astype(np.uint32)  # [H, W, 4]
+    value = channels[:, :, 2] | channels[:, :, 1] << 8 | channels[:, :, 0] << 16
+    return (value * (DEPTH_RANGE_M / (2**24 - 1))).astype(np.float32)
 
 
 def _bgra(image: carla.Image) -> npt.NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from roadworthy.agent.camera import CameraFeed, CameraRig, rgb_of, tags_of
+from roadworthy.agent.camera import COLOUR, DEPTH, SEMANTIC, CameraFeed, CameraRig, depth_of, rgb_of, tags_of
 from roadworthy.agent.carla_client import carla
 from roadworthy.agent.corridor import Corridor, box_points
 from roadworthy.agent.expert import CarModel, Situation
@@ -51,6 +51,7 @@ class Moment:
 
     frame: npt.NDArray[np.uint8]  # [H, W, 3] RGB
     tags: npt.NDArray[np.uint8] | None  # [H, W] true CARLA tags, when the car has a semantic camera
+    depth_m: npt.NDArray[np.float32] | None  # [H, W] [m] to the image plane, when it has a depth camera
     x: float  # [m]
     y: float
     yaw_deg: float
@@ -69,17 +70,28 @@ class Moment:
         return round(self.x, 2), round(self.y, 2)
 
 
+def cameras_for(needed: Sequence[str], *, truth: bool) -> tuple[str, ...]:
+    """Return the cameras an ego carries: colour, those `needed`, and for the `truth` the semantic one; each once."""
+    return tuple(dict.fromkeys((COLOUR, *needed, *([SEMANTIC] if truth else []))))
+
+
 class Ego:
     """The car that is being judged."""
 
     def __init__(
-        self, session: Session, rig: CameraRig, car: str = CAR, *, lights_yield: bool = True, truth: bool = False
+        self,
+        session: Session,
+        rig: CameraRig,
+        car: str = CAR,
+        *,
+        lights_yield: bool = True,
+        cameras: Sequence[str] = (COLOUR,),
     ) -> None:
         """Spawn the car with its camera and collision sensor somewhere on the session's map.
 
         With `lights_yield` the traffic lights turn green for the ego, and red for everybody else at that junction, as for a
         fire engine: the paper's infractions know no red light, and no wait for one tells two segmenters apart.
-        With `truth` a semantic camera rides beside the colour camera.
+        `cameras` are kinds of `sensor.camera.<kind>` on the same pose; see `cameras_for`.
         """
         self.session = session
         self.lights_yield = lights_yield
@@ -88,7 +100,7 @@ class Ego:
         self._contacts: queue.SimpleQueue[Contact] = queue.SimpleQueue()
         library = session.world.get_blueprint_library()
         self.car = self._spawn_car(library, car)
-        self._camera = CameraFeed(session, self.car, rig, ("rgb", "semantic_segmentation") if truth else ("rgb",))
+        self._camera = CameraFeed(session, self.car, rig, cameras)
         bumper = session.spawn(library.find("sensor.other.collision"), carla.Transform(), self.car)
         if bumper is None:
             raise BadInput("the server refused the ego's collision sensor; is it a CARLA 0.9.16 server?")
@@ -243,10 +255,10 @@ class Ego:
         heading = math.radians(route.transform_at(progress.along_m).rotation.yaw)
         off_line, off_road = corridor.outside(box_points(x, y, yaw, self.model.half_length_m, self.model.half_width_m))
         images = self._camera.read(tick)
-        semantic = images.get("semantic_segmentation")
         return Moment(
-            frame=rgb_of(images["rgb"]),
-            tags=None if semantic is None else tags_of(semantic),
+            frame=rgb_of(images[COLOUR]),
+            tags=tags_of(images[SEMANTIC]) if SEMANTIC in images else None,
+            depth_m=depth_of(images[DEPTH]) if DEPTH in images else None,
             x=x,
             y=y,
             yaw_deg=yaw,

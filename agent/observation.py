@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.observation import (
     COMMANDS,
     LATENT_LIMIT,
@@ -40,8 +41,10 @@ __all__ = [
     "Measurements",
     "Observation",
     "action_space",
+    "measurement_space",
     "measurement_vector",
     "observation_space",
+    "observation_spaces",
     "pool_latent",
     "pooled_shape",
 ]
@@ -67,14 +70,25 @@ def observation_space(latent_shape: LatentShape) -> spaces.Dict:
       the impulses so far) 0..1000 kN s, then one-hot of the command LEFT, RIGHT, STRAIGHT, LANEFOLLOW, CHANGELANELEFT,
       CHANGELANERIGHT. They are in these units; the policy scales them.
     """
-    high = np.array([MAX_SPEED_MPS, MAX_DISTANCE_M, MAX_DAMAGE_KNS, *[1.0] * len(COMMANDS)], np.float32)
     shape = (LATENTS_SEEN, *pooled_shape(latent_shape))
     return spaces.Dict(
-        {
-            "latents": spaces.Box(-LATENT_LIMIT, LATENT_LIMIT, shape, np.float16),
-            "measurements": spaces.Box(np.zeros_like(high), high, dtype=np.float32),
-        }
+        {"latents": spaces.Box(-LATENT_LIMIT, LATENT_LIMIT, shape, np.float16), "measurements": measurement_space()}
     )
+
+
+def measurement_space() -> spaces.Box:
+    """Return the space of `measurement_vector`, float32 `[9]`; its ranges are in `observation_space`."""
+    high = np.array([MAX_SPEED_MPS, MAX_DISTANCE_M, MAX_DAMAGE_KNS, *[1.0] * len(COMMANDS)], np.float32)
+    return spaces.Box(np.zeros_like(high), high, dtype=np.float32)
+
+
+def observation_spaces(space: spaces.Space[Any]) -> dict[str, spaces.Box]:
+    """Return the parts of an observation space by name; raises `BadInput` for one that is no Dict of Boxes."""
+    parts = dict(space.items()) if isinstance(space, spaces.Dict) else {}
+    boxes = {name: part for name, part in parts.items() if isinstance(part, spaces.Box)}
+    if not boxes or len(boxes) < len(parts):
+        raise BadInput(f"observation space {space}: expected a Dict of Boxes, as the driving environments have")
+    return boxes
 
 
 def action_space() -> spaces.Box:

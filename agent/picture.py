@@ -7,25 +7,15 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from roadworthy.agent.ego import Moment
-from roadworthy.agent.observation import LatentSource
 from roadworthy.agent.routes import Route
-from roadworthy.runtime.segmenter import Segmenter
 
 MAP_SPAN_M = 60.0  # [m] that the map shows across
 GREY, ROUTE, DONE, CAR = (45, 45, 48), (80, 160, 255), (110, 110, 115), (255, 200, 60)
 
 
-def picture(moment: Moment, route: Route, segmenter: LatentSource) -> npt.NDArray[np.uint8]:
-    """Return `uint8 [H, n*W, 3]`: frame | prediction (if the model gives labels) | map, -y up, the ego in the middle."""
-    height = moment.frame.shape[0]
-    panels = [moment.frame]
-    if isinstance(segmenter, Segmenter) and "labels" in segmenter.outputs:
-        labels = segmenter(moment.frame[None]).labels
-        assert labels is not None
-        palette = np.zeros((256, 3), np.uint8)
-        palette[: len(segmenter.metadata.palette)] = segmenter.metadata.palette
-        panels.append(palette[labels[0]])
-    panels.append(_map(moment, route, height))
+def picture(moment: Moment, route: Route, prediction: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
+    """Return `uint8 [H, n*W, 3]`: frame | painted prediction `[H, W, 3]` (if any) | map, -y up, the ego in the middle."""
+    panels = [moment.frame, *([] if prediction is None else [prediction]), _map(moment, route, moment.frame.shape[0])]
     return np.concatenate(panels, axis=1)
 
 

@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import check_env as check_by_gymnasium
 from stable_baselines3.common.env_checker import check_env as check_by_sb3
 
 import roadworthy.agent  # noqa: F401  # registers the environment
-from roadworthy.agent.env import DriveEnv
+from roadworthy.agent.env import DriveEnv, RouteEnv
 from roadworthy.runtime.errors import BadInput
 
 Report = Callable[[Any], None]
@@ -109,3 +109,38 @@ def _evaluate(model: Path, report: Report) -> dict[str, Any]:
         return {"steps": steps, "info": info, "kinds": sorted({event.kind for event in env.infractions.events})}
     finally:
         env.close()
+
+
+def check_segdepth(report: Report, model: Path) -> dict[str, Any]:
+    """Check the environment on label map and depth with true labels, then with a model's in an empty town."""
+    found: dict[str, Any] = {}
+    quiet = {"vehicles": (0, 0), "walkers": (0, 0), "render_mode": "rgb_array", "threads": 1}
+    env = gymnasium.make("roadworthy/DriveSegDepth-v0", **quiet)
+    drive = env.unwrapped
+    assert isinstance(drive, RouteEnv)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            check_by_gymnasium(drive)
+            report("checked by gymnasium")
+            check_by_sb3(drive)
+        found["warnings"] = sorted({str(w.message).split("\n")[0] for w in caught if "carla" not in str(w.filename)})
+        report("checked by SB3")
+        ends = []
+        for _ in range(2):
+            env.reset(seed=5)
+            ends.append([env.step(FORWARD)[0] for _ in range(8)][-1])
+        found["same_drive"] = all(np.array_equal(ends[0][key], ends[1][key]) for key in ends[0])
+        found["observation"], found["tags"], found["depth_m"] = ends[1], drive.moment.tags, drive.moment.depth_m
+        found["picture"] = env.render()
+    finally:
+        env.close()
+    report("closed")
+    judged = gymnasium.make("roadworthy/DriveSegDepth-v0", segmenter=model, **quiet)
+    try:
+        judged.reset(seed=5)
+        found["predicted"] = [judged.step(FORWARD)[0] for _ in range(8)][-1]
+        found["frame"] = judged.unwrapped.moment.frame
+    finally:
+        judged.close()
+    return found
