@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from roadworthy.agent.observation import Observation
-from roadworthy.agent.policy import load_policy
 from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.policy import load_policy as load_exported
 
 PREFIX = "baseline:"
 CONSTANT_THROTTLE = 0.4  # about 25 km/h in the long run, the reference speed of the reward
@@ -18,7 +18,12 @@ HOLD_STEPS = 5  # of 0.1 s that a random action lasts: changed at every step, pe
 
 
 class Actor(Protocol):
-    """Whatever drives: a trained policy or a baseline."""
+    """Whatever drives: a trained policy, an exported one, or a baseline."""
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each part of the observation that it looks at; a baseline looks at nothing."""
+        ...
 
     def act(self, observation: Observation) -> npt.NDArray[np.float32]:
         """Return steer, throttle and brake, `float32 [3]` in -1..1."""
@@ -27,6 +32,8 @@ class Actor(Protocol):
 
 class ConstantDriver:
     """Always the same action."""
+
+    input_shapes: dict[str, tuple[int, ...]] = {}  # noqa: RUF012  # nobody writes to it
 
     def __init__(self, steer: float, throttle: float, brake: float) -> None:
         self._action = np.array([steer, throttle, brake], np.float32)
@@ -38,6 +45,8 @@ class ConstantDriver:
 
 class RandomDriver:
     """Uniformly random actions, each held for half a second."""
+
+    input_shapes: dict[str, tuple[int, ...]] = {}  # noqa: RUF012  # nobody writes to it
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
@@ -63,7 +72,19 @@ def baseline(name: str, seed: int = 0) -> Actor:
     raise BadInput(f"unknown baseline {name!r}; known: random, forward, brake")
 
 
-def open_driver(driver: Path, seed: int = 0) -> Actor:
-    """Load a trained policy's folder, or a baseline written `baseline:NAME`. Raises `BadInput` when it is neither."""
+def open_driver(driver: Path, seed: int = 0, *, threads: int = 1) -> Actor:
+    """Load a policy's folder, an exported policy (`.onnx`, which needs no torch), or a baseline written `baseline:NAME`.
+
+    `threads` are the CPU threads of a network. Raises `BadInput` when it is none of these.
+    """
     text = str(driver)
-    return baseline(text.removeprefix(PREFIX), seed) if text.startswith(PREFIX) else load_policy(driver)[0]
+    if text.startswith(PREFIX):
+        return baseline(text.removeprefix(PREFIX), seed)
+    if driver.suffix == ".onnx":
+        return load_exported(driver, threads)
+    import torch
+
+    from roadworthy.agent.policy import load_policy
+
+    torch.set_num_threads(threads)
+    return load_policy(driver)[0]

@@ -13,19 +13,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-import torch
-from gymnasium import spaces
-
 from roadworthy.agent.baselines import Actor, open_driver
 from roadworthy.agent.ego import Assignment
 from roadworthy.agent.env import DriveConfig, DriveEnv
 from roadworthy.agent.episodes import Episode, append_episode, finished_ids, read_episodes
 from roadworthy.agent.infractions import Infraction
 from roadworthy.agent.lanegraph import LaneGraph
+from roadworthy.agent.observation import observation_spaces
 from roadworthy.agent.parallel import Task as Work
 from roadworthy.agent.parallel import reporter, run_tasks
-from roadworthy.agent.policy import DrivePolicy
 from roadworthy.agent.routes import Route, Task, make_routes
 from roadworthy.agent.session import FIXED_DELTA_S
 from roadworthy.agent.supervisor import Report
@@ -68,7 +64,7 @@ class Driver:
 
     segmenter: str  # its name in tables
     model: Path  # ONNX with a latent output
-    policy: Path  # folder, or a baseline: baseline:random, baseline:forward, baseline:brake
+    policy: Path  # folder, exported .onnx, or a baseline: baseline:random, baseline:forward, baseline:brake
     policy_seed: int = 0
 
 
@@ -122,13 +118,11 @@ def _is_of(name: str, driver: Driver, suite: Suite) -> bool:
 
 def _drive_suite(report: Report, driver: Driver, suite: Suite, output: Path) -> None:
     """Drive what is left of a suite; runs in a worker process."""
-    torch.set_num_threads(1)
-    policy = open_driver(driver.policy, driver.policy_seed)
+    policy = open_driver(driver.policy, driver.policy_seed, threads=1)
     env = DriveEnv(driver.model, DriveConfig(town=suite.town, carla=suite.carla, mode="evaluate", threads=1, truth=True))
     progress = reporter(report)
     try:
-        if isinstance(policy, DrivePolicy):
-            check_fit(policy, env, driver.policy)
+        check_fit(policy, env, driver.policy)
         done = finished_ids(read_episodes(output))
         drives = suite_drives(suite, env.lanes)
         for index, (task, number, route, weather) in enumerate(drives):
@@ -149,18 +143,16 @@ def _tell(progress: Progress, place: str, share: float, text: str) -> None:
     progress(f"{place}, {text}", share)
 
 
-def check_fit(policy: DrivePolicy, env: DriveEnv, folder: Path) -> None:
+def check_fit(policy: Actor, env: DriveEnv, folder: Path) -> None:
     """Raise `BadInput` when the policy was trained on latents of another shape than the environment's segmenter gives."""
-    if policy.observation_space != env.observation_space:
-        raise BadInput(
-            f"{folder}: this policy takes latents {_latents(policy.observation_space)}, the model gives "
-            f"{_latents(env.observation_space)}; train a policy on this model"
-        )
-
-
-def _latents(space: gymnasium.Space[Any]) -> list[int]:
-    assert isinstance(space, spaces.Dict)
-    return list(space["latents"].shape or ())
+    given = observation_spaces(env.observation_space)
+    for name, shape in policy.input_shapes.items():
+        found = given[name].shape if name in given else None
+        if found != shape:
+            raise BadInput(
+                f"{folder}: this policy takes {name} {list(shape)}, the model gives {list(found or ()) or 'none'}; "
+                "train a policy on this model"
+            )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from roadworthy.agent.demonstrations import Demonstrations
 from roadworthy.agent.observation import LATENTS_SEEN, Latents, LatentSource, pool_latent
-from roadworthy.agent.policy import DrivePolicy, build_policy
+from roadworthy.agent.policy import DrivePolicy, LatentMeasurementExtractor, build_policy
 from roadworthy.runtime.errors import BadInput
 
 Progress = Callable[[str, float], None]
@@ -93,6 +93,7 @@ def _clone(latents: Latents, demonstrations: Demonstrations, config: CloneConfig
     policy = build_policy((channels, rows, columns), config.seed)
     train, held_out = demonstrations.split(config.validation_share, rng)
     sample = rng.choice(train, size=min(len(train), 256), replace=False)
+    assert isinstance(policy.trunk, LatentMeasurementExtractor)
     policy.trunk.normalise_to(torch.from_numpy(latents[sample]))
     probabilities = _sampling(demonstrations, train, config)
     parameters = [p for name, p in policy.named_parameters() if "value" not in name and name != "log_std"]

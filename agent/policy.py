@@ -10,26 +10,38 @@ from right.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from gymnasium import spaces
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from roadworthy.agent.observation import COMMANDS, MEASUREMENTS, LatentShape, Observation, action_space, observation_space
+from roadworthy.agent.observation import (
+    COMMANDS,
+    MEASUREMENTS,
+    LatentShape,
+    Observation,
+    action_space,
+    observation_space,
+    observation_spaces,
+)
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import atomic_path, write_text
 
-WEIGHTS_FILE, FACTS_FILE = "policy.safetensors", "policy.json"
-FORMAT = "roadworthy-policy-1"
+WEIGHTS_FILE, FACTS_FILE, EXAMPLES_FILE = "policy.safetensors", "policy.json", "observations.safetensors"
+FORMAT = "roadworthy-policy-2"
 # What the measurements are divided by: speed [m/s], distance [m], damage [kN s], then the one-hot command. Speed and command
 # come out larger than 1 on purpose: they are 7 numbers beside the 131,072 of two ENet latents, and decide the pedals and what
 # to do at a junction. Measured on routes never seen: exchanging LEFT and RIGHT moves the steering three times as far as with a
@@ -85,65 +97,113 @@ class LatentMeasurementExtractor(BaseFeaturesExtractor):
         self.latent_variance.copy_(variance.clamp(min=1e-6).repeat(seen))  # a dead channel stays at zero instead of exploding
 
 
+@dataclass(frozen=True)
+class Sense:
+    """What a driver looks at: the part of the observation that says which it is, and what reads it."""
+
+    part: str
+    space: Callable[[tuple[int, ...]], spaces.Dict]  # from the shape of that part to the whole space
+    extractor: type[BaseFeaturesExtractor]
+
+
+# A new kind of observation is one line here.
+SENSES: tuple[Sense, ...] = (
+    Sense("latents", lambda shape: observation_space((shape[1], shape[2], shape[3])), LatentMeasurementExtractor),
+)
+
+
+def sense_of(space: spaces.Space[Any]) -> Sense:
+    """Return what a driver with this observation space looks at; raises `BadInput` for a space that no policy is for."""
+    for sense in SENSES:
+        if isinstance(space, spaces.Dict) and sense.part in space.spaces:
+            return sense
+    raise BadInput(f"no policy sees {space}; expected an observation with one of: {', '.join(s.part for s in SENSES)}")
+
+
 class DrivePolicy(ActorCriticPolicy):
-    """The paper's actor-critic; give it to any on-policy algorithm of SB3 as its policy class."""
+    """The paper's actor-critic; give it to any on-policy algorithm of SB3 as its policy class.
+
+    `squashed` actors put their outputs through tanh, as soft actor-critic trains them; the others are clipped.
+    """
 
     def __init__(
-        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], lr_schedule: Any, **options: Any
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Any,
+        *,
+        squashed: bool = False,
+        **options: Any,
     ) -> None:
         defaults: dict[str, Any] = {
             "net_arch": {"pi": [64, 16], "vf": [64, 16]},
             "activation_fn": nn.ReLU,
-            "features_extractor_class": LatentMeasurementExtractor,
+            "features_extractor_class": sense_of(observation_space).extractor,
             "log_std_init": INITIAL_LOG_STD,
             "normalize_images": False,
         }
         super().__init__(observation_space, action_space, lr_schedule, **(defaults | options))
+        self.squashed = squashed
 
     @property
-    def trunk(self) -> LatentMeasurementExtractor:
+    def trunk(self) -> BaseFeaturesExtractor:
         """The shared trunk of actor and critic."""
-        extractor = self.features_extractor
-        assert isinstance(extractor, LatentMeasurementExtractor)
-        return extractor
+        return self.features_extractor
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each part of the observation that it takes."""
+        return {name: tuple(space.shape) for name, space in observation_spaces(self.observation_space).items()}
 
     def mean_action(self, observations: Mapping[str, Tensor]) -> Tensor:
         """Return the actor's mean `[B, 3]`, before clipping: what imitation regresses."""
         features: Tensor = self.trunk(observations)
         action: Tensor = self.action_net(self.mlp_extractor.forward_actor(features))
-        return action
+        return action.tanh() if self.squashed else action
 
-    def act(self, observation: Observation) -> np.ndarray[Any, np.dtype[np.float32]]:
+    @torch.no_grad()
+    def act(self, observation: Observation) -> npt.NDArray[np.float32]:
         """Return the deterministic action `float32 [3]` for one observation of the environment, one pedal at a time.
 
         A mean that is unsure presses throttle and brake together, and the car creeps. The harder-pressed pedal wins, as in the
         agent of arXiv 1710.02410.
         """
-        action = np.array(self.predict(observation, deterministic=True)[0], np.float32)
+        self.set_training_mode(False)
+        seen = {name: torch.from_numpy(np.asarray(part)[None]) for name, part in observation.items()}  # each [1, ...]
+        action: npt.NDArray[np.float32] = self.mean_action(seen)[0].clamp(-1.0, 1.0).numpy()
         weaker = 2 if action[1] >= action[2] else 1
         action[weaker] = min(action[weaker], 0.0)
         return action
 
 
-def build_policy(latent_shape: LatentShape, seed: int, *, orthogonal: bool = True) -> DrivePolicy:
-    """Build an untrained policy for latents of `latent_shape`, the same weights for the same seed.
+def build_policy(sees: spaces.Dict | LatentShape, seed: int, *, orthogonal: bool = True, squashed: bool = False) -> DrivePolicy:
+    """Build an untrained policy, the same weights for the same seed.
 
-    `orthogonal` is SB3's initialisation; it takes a second, which weights that are loaded over it can save.
+    `sees` is an observation space, or the shape (C, h, w) of latents. `orthogonal` is SB3's initialisation; it takes a second,
+    which weights that are loaded over it can save.
     """
+    space = sees if isinstance(sees, spaces.Dict) else observation_space(sees)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return DrivePolicy(observation_space(latent_shape), action_space(), lambda _: 0.0, ortho_init=orthogonal)
+        return DrivePolicy(space, action_space(), lambda _: 0.0, ortho_init=orthogonal, squashed=squashed)
 
 
-def save_policy(policy: DrivePolicy, folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write `policy.safetensors` and `policy.json` to `folder`; `facts` (JSON-able) say how it was trained."""
-    assert isinstance(policy.observation_space, spaces.Dict)
-    latents = policy.observation_space["latents"].shape
-    assert latents is not None
+def save_policy(
+    policy: DrivePolicy, folder: Path, facts: Mapping[str, Any], examples: Mapping[str, npt.NDArray[Any]] | None = None
+) -> None:
+    """Write `policy.safetensors` and `policy.json` to `folder`; `facts` (JSON-able) say how it was trained.
+
+    `examples` are a few observations of its training, each part `[n, ...]`: what an export can be checked on.
+    """
+    part = sense_of(policy.observation_space).part
     weights = {name: tensor.detach().contiguous() for name, tensor in _weights(policy).items()}
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
         save_file(weights, temporary)
-    record = {"format": FORMAT, "latent_shape": list(latents[1:]), **facts}
+    if examples is not None:
+        with atomic_path(folder / EXAMPLES_FILE) as temporary:
+            save_arrays({name: np.ascontiguousarray(part) for name, part in examples.items()}, temporary)
+    sees = {"part": part, "shape": list(policy.input_shapes[part])}
+    record = {"format": FORMAT, "sees": sees, "squashed": policy.squashed, **facts}
     write_text(folder / FACTS_FILE, json.dumps(record, indent=2) + "\n")
 
 
@@ -154,14 +214,20 @@ def load_policy(folder: Path) -> tuple[DrivePolicy, dict[str, Any]]:
         if not path.is_file():
             raise BadInput(f"{path}: no such file; expected a policy folder with {FACTS_FILE} and {WEIGHTS_FILE}")
     try:
-        facts = json.loads(facts_path.read_text(encoding="utf-8"))
-        channels, rows, columns = (int(n) for n in facts["latent_shape"])
+        facts = dict(json.loads(facts_path.read_text(encoding="utf-8")))
+        if facts.get("format") != FORMAT:
+            raise BadInput(
+                f"{facts_path}: format {facts.get('format')!r}, expected {FORMAT!r}; train it again with this version"
+            )
+        part, shape = str(facts["sees"]["part"]), tuple(int(n) for n in facts["sees"]["shape"])
+        space = next((sense.space(shape) for sense in SENSES if sense.part == part), None)
         weights = load_file(weights_path)
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise BadInput(f"{folder}: not a readable policy ({error}); train it again or copy it whole") from error
-    if facts.get("format") != FORMAT:
-        raise BadInput(f"{facts_path}: format {facts.get('format')!r}, expected {FORMAT!r}")
-    policy = build_policy((channels, rows, columns), seed=0, orthogonal=False)
+    except (ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:
+        raise BadInput(f"{folder}: not a readable policy ({error!r}); train it again or copy it whole") from error
+    if space is None:
+        raise BadInput(f"{facts_path}: it sees {part!r}, which this version knows no policy for")
+    squashed = bool(facts.get("squashed", False))
+    policy = build_policy(space, seed=0, orthogonal=False, squashed=squashed)
     expected = {name: tuple(tensor.shape) for name, tensor in _weights(policy).items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if expected != found:
@@ -170,6 +236,17 @@ def load_policy(folder: Path) -> tuple[DrivePolicy, dict[str, Any]]:
     policy.load_state_dict(weights, strict=False)
     policy.set_training_mode(False)
     return policy, facts
+
+
+def load_examples(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read the observations that were saved beside a policy, each part `[n, ...]`; raises `BadInput` when there are none."""
+    try:
+        return load_arrays(folder / EXAMPLES_FILE)
+    except (OSError, SafetensorError) as error:
+        raise BadInput(
+            f"{folder}: no readable {EXAMPLES_FILE} ({error}); this driver kept no observations of its training. Give some: "
+            "--segmenter MODEL --demonstrations FOLDER"
+        ) from error
 
 
 def _weights(policy: DrivePolicy) -> dict[str, Tensor]:

@@ -113,7 +113,7 @@ def test_a_policy_of_other_latents_is_refused(driver: Driver, tmp_path: Path) ->
     for name in ("policy.safetensors", "policy.json"):
         (tmp_path / name).write_bytes((driver.policy / name).read_bytes())
     facts = json.loads((tmp_path / "policy.json").read_text())
-    (tmp_path / "policy.json").write_text(json.dumps(facts | {"latent_shape": [3, 8, 32]}))
+    (tmp_path / "policy.json").write_text(json.dumps(facts | {"sees": {"part": "latents", "shape": [2, 3, 8, 32]}}))
     with pytest.raises(BadInput, match="do not fit"):
         load_policy(tmp_path)
     assert policy.observation_space["latents"].shape == (2, 3, 16, 32)

@@ -83,6 +83,6 @@ def test_a_bad_policy_folder_is_a_clear_error(tmp_path: Path, damage: str) -> No
     elif damage == "other network":
         facts.write_text(facts.read_text().replace("32\n", "16\n"))
     else:
-        facts.write_text(facts.read_text().replace("roadworthy-policy-1", "other"))
+        facts.write_text(facts.read_text().replace("roadworthy-policy-2", "other"))
     with pytest.raises(BadInput, match=str(tmp_path)):
         load_policy(tmp_path)
