@@ -14,21 +14,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from roadworthy.export.batch import Batch
 from roadworthy.export.frames import Frames, made_up_frames, read_frames
-from roadworthy.export.half import to_half
-from roadworthy.export.int8 import (
-    CALIBRATION_FRAMES,
-    LayerDrift,
-    Progress,
-    Quantiser,
-    choose_float_layers,
-    layer_drifts,
-)
+from roadworthy.export.int8 import Progress
 from roadworthy.export.onnx_model import (
     batch_of,
     fix_batch,
@@ -40,14 +32,16 @@ from roadworthy.export.onnx_model import (
     set_props,
 )
 from roadworthy.export.openvino import write_ir
-from roadworthy.export.parity import TOLERANCES, Parity, Run, Tolerance, compare
+from roadworthy.export.parity import Parity, Run, compare
+from roadworthy.export.precision import JUDGE, in_precision
 from roadworthy.export.prelu import merge_prelu
 from roadworthy.export.report import NOT_RUN, ExportReport
 from roadworthy.export.tensorrt import LIBRARIES, build_engine, has_gpu
 from roadworthy.export.triton import model_name, replace_folder, signature, write_repository
+from roadworthy.export.wish import SUFFIXES, Wish
 from roadworthy.runtime.backends import BACKENDS
 from roadworthy.runtime.confidence import reference_path, write_reference
-from roadworthy.runtime.errors import BadInput, RoadworthyError
+from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import atomic_path
 from roadworthy.runtime.machine import usable_cores, versions
 from roadworthy.runtime.metadata import ModelMetadata
@@ -55,62 +49,7 @@ from roadworthy.runtime.onnx_file import read_props
 from roadworthy.runtime.segmenter import load
 from roadworthy.runtime.sidecar import sidecar_path, write_sidecar
 
-FORMATS = ("onnx", "openvino", "tensorrt", "tensorrt-rtx", "triton")
-PRECISIONS = ("fp32", "fp16", "int8")
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine", "tensorrt-rtx": ".engine", "triton": ""}
 VERIFY_FRAMES = 128  # at most, of the data to verify on
-ANALYSIS_FRAMES = 8  # that each layer alone is measured on
-BACKEND = "onnxruntime"  # of the reference and of int8 candidates
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What to make of an ONNX file."""
-
-    format: str = "onnx"  # one of FORMATS
-    precision: str | None = None  # one of PRECISIONS; None: what the file has
-    batch: Batch | None = None  # None: any number of frames; engines then take one at a time
-    outputs: tuple[str, ...] | None = None  # which ones to keep; None: all
-    calibration: str | None = None  # data that int8 ranges are measured on, see `frames.read_frames`
-    verify: str | None = None  # data that the result is checked on
-    min_agreement: float | None = None  # fraction of the labels; None: that of the precision in `parity.TOLERANCES`
-    targets: tuple[str, ...] = ()  # compute capabilities of a tensorrt-rtx engine
-    analyse: bool = False  # measure every layer's sensitivity to int8
-
-    def __post_init__(self) -> None:
-        """Raise `BadInput` for a format or precision that there is not, and for options that do not go together."""
-        if self.format not in FORMATS:
-            raise BadInput(f"--format {self.format}: expected one of {', '.join(FORMATS)}")
-        if self.precision is not None and self.precision not in PRECISIONS:
-            raise BadInput(f"--precision {self.precision}: expected one of {', '.join(PRECISIONS)}")
-        if self.precision != "int8" and (self.calibration or self.analyse):
-            raise BadInput("--calibration and --analyse are for --precision int8")
-        if self.targets and self.format not in LIBRARIES:
-            raise BadInput("--target is for --format tensorrt-rtx")
-        if self.min_agreement is not None and not 0 <= self.min_agreement <= 1:
-            raise BadInput(f"min_agreement is {self.min_agreement}, expected a fraction of the pixels, 0 to 1")
-
-    @property
-    def tolerance(self) -> Tolerance:
-        """How far the result may be from its reference."""
-        tolerance = TOLERANCES[self.precision or "fp32"]
-        return tolerance if self.min_agreement is None else replace(tolerance, agreement=self.min_agreement)
-
-
-@dataclass(frozen=True)
-class Int8Choice:
-    """How an int8 model came about."""
-
-    source: str  # of the calibration frames
-    float_layers: tuple[str, ...]  # too sensitive
-    drifts: tuple[LayerDrift, ...]  # per layer, most sensitive first; empty unless asked for or needed
-
-
-def default_output(source: Path, wish: Wish) -> Path:
-    """Return where the result goes unless told otherwise: beside an ONNX file, or in the run folder."""
-    folder, stem = (source, "model") if source.is_dir() else (source.parent, source.stem)
-    precision = "" if wish.precision in (None, "fp32") else f"-{wish.precision}"
-    return folder / f"{stem}{precision}{'-triton' if wish.format == 'triton' else SUFFIXES[wish.format]}"
 
 
 def convert(
@@ -140,9 +79,9 @@ def convert(
         model = keep_outputs(model, wish.outputs, source.name)
     shown = _frames(wish, metadata, frames)
     if reference is None:
-        reference = load(source, device="cpu", backend=BACKEND, threads=usable_cores())
+        reference = load(source, device="cpu", backend=JUDGE, threads=usable_cores())
     report("changing the precision", 0.05)
-    model, choice = _in_precision(model, wish, metadata, shown, reference, calibration, report)
+    model, choice = in_precision(model, wish, metadata, shown, reference, calibration, report)
     metadata = replace(metadata, precision=precision_of(model))
     set_props(model, metadata.to_props())
     if wish.format in ("openvino", *LIBRARIES):
@@ -205,66 +144,6 @@ def _frames(wish: Wish, metadata: ModelMetadata, frames: Callable[[], Frames] | 
             "--verify KIND:PATH or --verify FOLDER"
         )
     return made_up_frames(height, width)
-
-
-def _in_precision(
-    model: Any,
-    wish: Wish,
-    metadata: ModelMetadata,
-    shown: Frames,
-    reference: Run,
-    calibration: Callable[[], Frames] | None,
-    report: Progress,
-) -> tuple[Any, Int8Choice | None]:
-    """Return the model in the precision wished for, and for int8 how it was chosen."""
-    if wish.precision == "fp16":
-        return to_half(model), None
-    if wish.precision != "int8":
-        if wish.precision is not None and precision_of(model) != wish.precision:
-            raise BadInput(f"--precision {wish.precision}: the model is {precision_of(model)}; start from its fp32 export")
-        return model, None
-    if wish.calibration is not None:
-        known = read_frames(wish.calibration, "train", metadata.height, metadata.width, CALIBRATION_FRAMES)
-    elif calibration is not None:
-        known = calibration()
-    else:
-        raise BadInput("--precision int8 measures ranges on real frames: name some with --calibration KIND:PATH or FOLDER")
-    report(f"calibrating on {len(known.images)} frames", 0.1)
-    quantiser = Quantiser(model, known.images)
-    classes = len(metadata.class_names)
-
-    def parity(candidate: Any, frames: Frames) -> Parity:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "candidate.onnx"
-            save_model(candidate, path)
-            return compare(_open(path, BACKEND), reference, frames, classes, batch_of(candidate))
-
-    few = Frames(shown.images[:: max(1, len(shown.images) // ANALYSIS_FRAMES)][:ANALYSIS_FRAMES], None, shown.source)
-
-    def agreement(candidate: Any) -> float:
-        found = parity(candidate, few)
-        if found.agreement is not None:
-            return found.agreement
-        return 1 - (found.worst_latent_error or 0)  # a model of the latent alone has no labels to compare
-
-    def faithful(candidate: Any) -> bool:
-        try:
-            parity(candidate, shown).check(wish.tolerance)
-        except BadInput:
-            raise
-        except RoadworthyError:
-            return False
-        return True
-
-    quantised = quantiser.quantise()
-    good = faithful(quantised)
-    if good and not wish.analyse:
-        return quantised, Int8Choice(known.source, (), ())
-    drifts = layer_drifts(quantiser, agreement, lambda text, fraction: report(text, 0.2 + 0.4 * fraction))
-    if good:
-        return quantised, Int8Choice(known.source, (), tuple(drifts))
-    chosen, layers = choose_float_layers(quantiser, drifts, faithful, report)
-    return chosen, Int8Choice(known.source, layers, tuple(drifts))
 
 
 def _write(made: Path, inside: Path, wish: Wish, metadata: ModelMetadata, source: Path, model: Any) -> dict[str, str]:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from roadworthy.export.convert import Wish, convert
+from roadworthy.export.convert import convert
 from roadworthy.export.frames import Frames, read_frames
 from roadworthy.export.int8 import CALIBRATION_FRAMES, Progress
 from roadworthy.export.onnx import OPSET, PARITY_FRAMES, VERIFY_FRAMES, export_onnx, run_frames, torch_reference
 from roadworthy.export.parity import TOLERANCES
 from roadworthy.export.report import ExportReport
+from roadworthy.export.wish import Wish
 from roadworthy.runtime.metadata import UNKNOWN
 from roadworthy.runtime.segmenter import OUTPUTS
 from roadworthy.train.checkpoint import load_run

@@ -13,8 +13,8 @@ from roadworthy.runtime.errors import BadInput
 from roadworthy.scripts.terminal import ImageSize, console, progress_line
 
 if TYPE_CHECKING:
-    from roadworthy.export.convert import Wish
     from roadworthy.export.report import ExportReport
+    from roadworthy.export.wish import Wish
 
 FORMATS = ("onnx", "openvino", "tensorrt", "tensorrt-rtx", "triton")
 SHOWN_LAYERS = 15  # of the analysis; the JSON file has all
@@ -68,7 +68,8 @@ def command(
       roadworthy export model.onnx --format tensorrt-rtx --target sm86,sm89
     """  # noqa: D301  # \b is click's
     from roadworthy.export.batch import parse_batch
-    from roadworthy.export.convert import Wish, convert, default_output
+    from roadworthy.export.convert import convert
+    from roadworthy.export.wish import Wish, default_output
 
     if not source.exists():
         raise BadInput(f"{source}: no such run folder or model file")

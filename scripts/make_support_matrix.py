@@ -20,10 +20,11 @@ import click
 import numpy as np
 import torch
 
-from roadworthy.export.convert import SUFFIXES, Wish, convert
+from roadworthy.export.convert import convert
 from roadworthy.export.frames import Frames
 from roadworthy.export.onnx import export_network
 from roadworthy.export.tensorrt import import_library
+from roadworthy.export.wish import SUFFIXES, Wish
 from roadworthy.runtime import load
 from roadworthy.runtime.backends import BACKENDS
 from roadworthy.runtime.errors import RoadworthyError

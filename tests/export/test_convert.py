@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from roadworthy.export.batch import Batch
-from roadworthy.export.convert import Wish, convert, default_output
+from roadworthy.export.convert import convert
 from roadworthy.export.frames import Frames
 from roadworthy.export.onnx_model import load_model, precision_of
 from roadworthy.export.report import ExportReport, report_path
+from roadworthy.export.wish import Wish, default_output
 from roadworthy.runtime import load
 from roadworthy.runtime.errors import BadInput, RoadworthyError
 from roadworthy.runtime.segmenter import Segmentation

@@ -8,12 +8,13 @@ import torch
 
 from roadworthy.export import tensorrt
 from roadworthy.export.batch import Batch, parse_batch
-from roadworthy.export.convert import Wish, convert
+from roadworthy.export.convert import convert
 from roadworthy.export.frames import Frames
 from roadworthy.export.onnx import export_network
 from roadworthy.export.onnx_model import load_model, save_model
 from roadworthy.export.report import ExportReport
 from roadworthy.export.tensorrt import build_engine, has_gpu, import_library
+from roadworthy.export.wish import Wish
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.metadata import ModelMetadata
 from roadworthy.runtime.sidecar import read_sidecar, sha256

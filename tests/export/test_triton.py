@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from roadworthy.export.batch import Batch
-from roadworthy.export.convert import Wish, convert
+from roadworthy.export.convert import convert
 from roadworthy.export.report import ExportReport
 from roadworthy.export.triton import TensorSpec, config_text, engine_repository, write_repository
+from roadworthy.export.wish import Wish
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.metadata import ModelMetadata
 from roadworthy.runtime.sidecar import write_sidecar
