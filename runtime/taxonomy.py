@@ -129,7 +129,33 @@ TOWN = Taxonomy(
     },
 )
 
-TAXONOMIES: Mapping[str, Taxonomy] = {taxonomy.name: taxonomy for taxonomy in (CITYSCAPES, CAMVID, TOWN)}
+# The same tags folded to the 13 classes that CARLA had before 0.9: those of the scene-adaptation data (Di Mauro et al., AVSS
+# 2018, section 4). Then the sky and whatever had no tag were "none", lights counted as signs, a rider as part of the vehicle.
+CARLA13 = Taxonomy(
+    name="carla13",
+    classes=(
+        "none", "buildings", "fences", "other", "pedestrians", "poles", "road lines", "roads", "sidewalks", "vegetation",
+        "vehicles", "walls", "traffic signs",
+    ),
+    palette=(
+        (0, 0, 0), (70, 70, 70), (190, 153, 153), (72, 0, 90), (220, 20, 60), (153, 153, 153), (157, 234, 50), (128, 64, 128),
+        (244, 35, 232), (107, 142, 35), (0, 0, 255), (102, 102, 156), (220, 220, 0),
+    ),
+    groups={
+        4: ("pedestrians", "vehicles"),
+        3: ("roads", "road lines", "sidewalks", "traffic signs"),
+        2: ("buildings", "fences", "poles", "walls", "vegetation"),
+        1: ("none", "other"),
+    },
+    folding={
+        **{0: 0, 11: 0, 3: 1, 5: 2, 28: 2, 12: 4, 6: 5, 24: 6, 1: 7, 2: 8, 9: 9, 10: 9, 4: 11, 7: 12, 8: 12},
+        **dict.fromkeys((20, 21, 22, 23, 25, 26, 27), 3),
+        **dict.fromkeys((13, 14, 15, 16, 17, 18, 19), 10),
+        IGNORE: IGNORE,
+    },
+)  # fmt: skip
+
+TAXONOMIES: Mapping[str, Taxonomy] = {taxonomy.name: taxonomy for taxonomy in (CITYSCAPES, CAMVID, TOWN, CARLA13)}
 
 
 def get_taxonomy(name: str) -> Taxonomy:

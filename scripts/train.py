@@ -39,6 +39,8 @@ class ScaleRange(click.ParamType[tuple[float, float]]):
               help="What to learn from, as KIND:PATH: camvid, cityscapes, gta5, synthia, recording, or folder (images, labels "
                    "and classes.yaml).")  # fmt: skip
 @click.option("--validation", help="What to score on, as --data.  [default: the validation split of --data]")
+@click.option("--target", help="Frames to adapt to, whose labels are never read: as --data, or images:FOLDER.")
+@click.option("--classes", help="Taxonomy to learn in, where the data are labelled in another: camvid, cityscapes, carla13.")
 @click.option("--preset", help="Every figure of a published training, unless given here: see --list-presets.")
 @click.option("--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=lambda ctx, _, on: _presets(ctx, on),
               help="Show the presets and exit.")  # fmt: skip
@@ -48,7 +50,8 @@ class ScaleRange(click.ParamType[tuple[float, float]]):
     default="cross-entropy",
     show_default=True,
     help="cross-entropy, focal, importance-aware, adversarial, el-gan, gambling or wasserstein, with options and sums: "
-    "'cross-entropy + 0.5*wasserstein(metric=huber)'.",
+    "'cross-entropy + 0.5*wasserstein(metric=huber)'. For a --target also the terms minent, advent and scene-adaptation: "
+    "'cross-entropy + advent'.",
 )
 @click.option("--ground", default="severity", show_default=True,
               help="Ground matrix of the Wasserstein objective: severity, importance, or a ground.yaml file.")  # fmt: skip

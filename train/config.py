@@ -32,6 +32,8 @@ class TrainConfig:
 
     data: str  # KIND:PATH, see train.data.open_dataset; its split "train" is learnt from
     validation: str | None = None  # KIND:PATH; None = the split "val" of `data`
+    target: str | None = None  # images:FOLDER, KIND:PATH or pseudo:FOLDER, see train.data.target; unlabelled frames to adapt to
+    classes: str | None = None  # taxonomy to learn in, when the data are labelled in another; see train.data.folding
     model: str = "enet"  # a name of train.models.MODELS
     objective: str = "cross-entropy"  # see train.objectives: "NAME(option=value)", also sums "A + 0.5*B"
     ground: str = "severity"  # ground matrix of the Wasserstein objective: severity, importance, or a ground.yaml file
@@ -48,7 +50,9 @@ class TrainConfig:
     schedule: RateSchedule = "linear"  # how it falls: linear or poly (both to zero), or constant
     poly_power: float = 0.9  # of the schedule poly: (1 - progress) ** power
     critic_learning_rate: float | None = None  # the same for the critic; None = learning_rate
+    critic_optimiser: OptimiserName | None = None  # None = optimiser
     weight_decay: float = 2e-4  # L2, of segmenter and critic
+    critic_weight_decay: float | None = None  # the same for the critic; None = weight_decay
     beta1: float = 0.9  # Adam's memory of the gradient
     beta2: float = 0.99  # Adam's memory of its square
     momentum: float = 0.9  # of sgd
@@ -77,7 +81,9 @@ class TrainConfig:
         for name in ("learning_rate", "critic_learning_rate", "epochs", "poly_power"):
             value = getattr(self, name)
             _require(self, name, value is None or (math.isfinite(value) and value > 0), "a finite number above 0")
-        _require(self, "weight_decay", math.isfinite(self.weight_decay) and self.weight_decay >= 0, "a number of at least 0")
+        for name in ("weight_decay", "critic_weight_decay"):
+            value = getattr(self, name)
+            _require(self, name, value is None or (math.isfinite(value) and value >= 0), "a finite number of at least 0")
         for name in ("beta1", "beta2", "momentum"):
             _require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
         _require(self, "ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1")
@@ -92,6 +98,12 @@ class TrainConfig:
             ("batch_norm", BatchNormMode),
         ):
             _require(self, name, getattr(self, name) in get_args(kind), ", ".join(get_args(kind)))
+        _require(
+            self,
+            "critic_optimiser",
+            self.critic_optimiser in (None, *get_args(OptimiserName)),
+            ", ".join(get_args(OptimiserName)),
+        )
         _require(self, "model", self.model in MODELS, f"one of {', '.join(MODELS)}")
         multiple = MODELS[self.model].size_multiple
         for name in ("size", "crop"):

@@ -22,7 +22,9 @@ from roadworthy.runtime.taxonomy import TAXONOMIES, Taxonomy
 from roadworthy.train.checkpoint import MODEL_FILE, load_run, save_model
 from roadworthy.train.config import CONFIG_FILE, TrainConfig, differences, load_config
 from roadworthy.train.data import list_dataset
+from roadworthy.train.data.folding import fold_classes
 from roadworthy.train.data.frames import Frames, read_checked
+from roadworthy.train.data.target import open_target
 from roadworthy.train.distributed import make_fabric
 from roadworthy.train.ground import GroundMatrix, importance, open_ground
 from roadworthy.train.loop import Material, Progress, Trainer
@@ -86,14 +88,22 @@ def fit(config: TrainConfig, output: Path, *, progress: Progress | None = None, 
 
 def _read(config: TrainConfig, report: Progress) -> Material:
     """Read and check all frames. Raises one `BadInput` naming every sample that cannot be used."""
-    listed = list_dataset(config.data, "train")
-    held_out = list_dataset(config.validation or config.data, "val")
+    listed = fold_classes(list_dataset(config.data, "train"), config.classes)
+    held_out = fold_classes(list_dataset(config.validation or config.data, "val"), config.classes)
     if held_out.taxonomy != listed.taxonomy:
-        raise BadInput(f"validation data has taxonomy {held_out.taxonomy.name!r}, expected {listed.taxonomy.name!r}")
+        raise BadInput(
+            f"validation data has taxonomy {held_out.taxonomy.name!r}, expected {listed.taxonomy.name!r}; "
+            "name one to learn in: --classes"
+        )
     training, selection = split_selection(listed, config.selection)
-    datasets = [training, held_out] if selection is None else [training, held_out, selection]
-    frames: list[Frames] = read_checked(datasets, config.size, report, skip_bad=config.skip_bad)
-    return Material(frames[0], frames[2] if selection is not None else None, frames[1])
+    wanted = {"training": training, "held_out": held_out}
+    if selection is not None:
+        wanted["selection"] = selection
+    if config.target is not None:
+        wanted["target"] = open_target(config.target, training.taxonomy)
+    read = read_checked(list(wanted.values()), config.size, report, skip_bad=config.skip_bad)
+    frames: dict[str, Frames] = dict(zip(wanted, read, strict=True))
+    return Material(frames["training"], frames.get("selection"), frames["held_out"], frames.get("target"))
 
 
 def _set_up(config: TrainConfig, output: Path, fabric: Fabric, material: Material) -> Trainer:
@@ -106,13 +116,20 @@ def _set_up(config: TrainConfig, output: Path, fabric: Fabric, material: Materia
     setting = Setting(config.model, taxonomy, material.training.class_pixels, ground, steps)
     model = build_model(config.model, len(taxonomy))
     objective = build_objective(config.objective, setting)
+    if objective.adapts != (config.target is not None):
+        raise BadInput(
+            f"objective {config.objective!r} learns from unlabelled frames of a target domain; say which: --target KIND:PATH"
+            if objective.adapts
+            else f"a target is given, but objective {config.objective!r} does not adapt to it; add minent, for instance"
+        )
     if config.backbone_weights is not None:
         load_backbone(model, config.backbone_weights)
     if initial is not None:
         model.load_state_dict(initial)
     if fabric.is_global_zero:
-        parameters = [*model.parameters(), *(objective.critic.parameters() if objective.critic is not None else ())]
-        _check_space(output, BYTES_PER_PARAMETER * sum(parameter.numel() for parameter in parameters))
+        networks = [network for network in (model, objective.critic, objective.generator) if network is not None]
+        parameters = [parameter.numel() for network in networks for parameter in network.parameters()]
+        _check_space(output, BYTES_PER_PARAMETER * sum(parameters))
     trainer = Trainer(config, output, fabric, model, objective, material)
     fabric.barrier()  # all processes have looked at the folder before one writes to it
     if fabric.is_global_zero:

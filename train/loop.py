@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from roadworthy.runtime.errors import RoadworthyError
@@ -21,15 +20,13 @@ from roadworthy.train.checkpoint import (
     LAST_FILE,
     load_training,
     load_weights,
-    optimiser_tensors,
     read_safetensors,
-    restore_optimiser,
     save_training,
     save_weights,
 )
 from roadworthy.train.config import TrainConfig
 from roadworthy.train.curves import Curves
-from roadworthy.train.data.batches import Batches, RawBatch
+from roadworthy.train.data.batches import Batches, RawBatch, Samples
 from roadworthy.train.data.frames import Frames
 from roadworthy.train.distributed import (
     join_statistics,
@@ -37,43 +34,38 @@ from roadworthy.train.distributed import (
     restore_random_states,
     seed_process,
     total,
-    training_mode,
-    with_batch_norm,
 )
 from roadworthy.train.interruption import StopRequest, deferred_interrupts
 from roadworthy.train.models import Segmenter
 from roadworthy.train.models.normalisation import normalise
 from roadworthy.train.objectives import Batch, Objective
-from roadworthy.train.optimisation import make_average, make_optimiser, rate_factor, set_rate
+from roadworthy.train.optimisation import make_average, rate_factor
+from roadworthy.train.players import NotANumber, Part, Players
 from roadworthy.train.selection import Selected
 from roadworthy.train.validation import ValidationScores, validate
 
 SMOOTHING = 0.98  # of the running means of the losses that progress and metrics show
 SAY_EVERY_S = 0.5  # [s] between two lines of progress
 
+TARGET_STREAM = 1 << 32  # added to the seed of the labelled frames' order
+
 Progress = Callable[[str, float], None]  # what is being done (losses, speed), fraction done 0..1
+Drawn = tuple[RawBatch, RawBatch | None]  # labelled frames, and unlabelled ones of a target domain
 
 
 @dataclass(frozen=True)
 class Material:
-    """The frames of a training: to learn from, to choose the best checkpoint by, and to report on."""
+    """The frames of a training: to learn from, to choose the best checkpoint by, to report on, and to adapt to."""
 
     training: Frames
     selection: Frames | None
     held_out: Frames
+    target: Samples | None = None
 
     @property
     def taxonomy(self) -> Taxonomy:
         """Return the classes that all of them are labelled in."""
         return self.training.dataset.taxonomy
-
-
-class Player:
-    """A network that learns: as it is (`module`), as Fabric wraps it for devices and precision, and its optimiser."""
-
-    def __init__(self, module: nn.Module, config: TrainConfig, fabric: Fabric, learning_rate: float) -> None:
-        self.module: Any = with_batch_norm(module, config, fabric.world_size).to(memory_format=torch.channels_last)
-        self.wrapped, self.optimiser = fabric.setup(self.module, make_optimiser(self.module, config, learning_rate))
 
 
 class Trainer:
@@ -86,12 +78,8 @@ class Trainer:
         self.config, self.output, self.fabric = config, output, fabric
         self.objective, self.material = objective, material
         self.steps = config.updates(len(material.training))
-        self.segmenter = Player(model, config, fabric, config.learning_rate)
-        self.critic: Player | None = None
-        if objective.critic is not None:
-            self.critic = Player(objective.critic, config, fabric, config.critic_learning_rate or config.learning_rate)
-        objective.attach(self.segmenter.wrapped, None if self.critic is None else self.critic.wrapped)
-        self.average: AveragedModel | None = None if config.ema is None else make_average(self.segmenter.module, config.ema)
+        self.players = Players(config, fabric, model, objective)
+        self.average: AveragedModel | None = None if config.ema is None else make_average(model, config.ema)
         self.selected: Selected | None = None if material.selection is None else Selected(len(material.selection))
         self.iteration, self.seconds, self.losses = 0, 0.0, dict[str, float]()
         self.planned = objective.schedule.iterations(self.steps)  # iterations, of both players
@@ -123,7 +111,7 @@ class Trainer:
             False: self._stream(0, self.updates, self.steps),
             True: self._stream(1, self.iteration - self.updates, self.planned - self.steps),
         }
-        self._training_mode()
+        self.players.training_mode()
         begin, said = time.perf_counter() - self.seconds, 0.0
         first, first_seconds = self.iteration, self.seconds
         try:
@@ -141,19 +129,19 @@ class Trainer:
                         raise KeyboardInterrupt
         finally:
             for stream in streams.values():
-                stream.close()  # type: ignore[attr-defined]
+                stream.close()
             if self.curves is not None:
                 self.curves.close()
 
     def scores(self, frames: Frames) -> ValidationScores:
         """Score the network as it stands (the averaged one, if there is one) on frames that it does not learn from."""
-        join_statistics(self.fabric, self.segmenter.module, self.average)
+        join_statistics(self.fabric, self.players.segmenter.module, self.average)
         return validate(self.network, frames, self.fabric.device, self._share, self.fabric)
 
     @property
     def network(self) -> Segmenter:
         """Return the segmenter that is scored and kept."""
-        module: Any = self.segmenter.module if self.average is None else self.average.module
+        module: Any = self.players.segmenter.module if self.average is None else self.average.module
         assert isinstance(module, Segmenter)
         return module
 
@@ -163,20 +151,27 @@ class Trainer:
             path = self.output / BEST_FILE
             load_weights(self.network, read_safetensors(path)[0], path)
 
-    def _training_mode(self) -> None:
-        training_mode(self.segmenter.wrapped, self.config)
-        if self.critic is not None:
-            training_mode(self.critic.wrapped, self.config)
-
     @property
     def _share(self) -> int:
         """Return the frames of a process's part of a batch."""
         return self.config.batch_size // (self.fabric.world_size * self.config.accumulate)
 
-    def _stream(self, number: int, start: int, stop: int) -> Iterator[RawBatch]:
+    def _stream(self, number: int, start: int, stop: int) -> Generator[Drawn]:
+        """Yield what a player learns from: labelled batches, and unlabelled ones of the same size where there is a target."""
+        with contextlib.ExitStack() as stack:
+            labelled = self._batches(self.material.training, number).run(start, stop)
+            stack.callback(labelled.close)
+            if self.material.target is None:
+                yield from ((batch, None) for batch in labelled)
+                return
+            unlabelled = self._batches(self.material.target, TARGET_STREAM + number).run(start, stop)
+            stack.callback(unlabelled.close)
+            yield from zip(labelled, unlabelled, strict=True)
+
+    def _batches(self, samples: Samples, number: int) -> Batches:
         config = self.config
-        batches = Batches(
-            self.material.training,
+        return Batches(
+            samples,
             config.batch_size,
             config.seed * 2 + number,
             config.augmentation,
@@ -186,75 +181,57 @@ class Trainer:
             workers=config.workers,
             pinned=self.fabric.device.type == "cuda",
         )
-        return batches.run(start, stop)
 
-    def _update(self, critic_turn: bool, raw: RawBatch, request: StopRequest) -> bool:
-        """Take one step of one player, with the other one frozen; returns whether to stop after it."""
-        player, other = (self.critic, self.segmenter) if critic_turn else (self.segmenter, self.critic)
-        assert player is not None
-        if self.critic is not None:
-            self.critic.module.requires_grad_(critic_turn)
-        sizes = [self._share] * (len(raw.frames) // self._share)
-        parts = [RawBatch(*both) for both in zip(torch.split(raw.frames, sizes), torch.split(raw.labels, sizes), strict=True)]
-        labelled = torch.tensor([int((part.labels != IGNORE).sum()) for part in parts], dtype=torch.float64)
-        everywhere, stop = total(self.fabric, torch.tensor([float(labelled.sum()), float(request.made)])).tolist()
-        values: dict[str, float] = {}
-        for number, (part, share) in enumerate(zip(parts, (labelled / max(1.0, everywhere)).tolist(), strict=True)):
-            with self._synchronised(player, other, number == len(parts) - 1):
-                terms = self._terms(critic_turn, part, share, len(parts))
-                for name, value in zip(terms, self._values(terms), strict=True):
-                    values[name] = values.get(name, 0.0) + value
-                self._guard(values)
-                self.fabric.backward(torch.stack(list(terms.values())).sum())
-        set_rate(player.optimiser, rate_factor(self.config, self.iteration / self.planned))
-        player.optimiser.step()
-        player.optimiser.zero_grad()
+    def _update(self, critic_turn: bool, drawn: Drawn, request: StopRequest) -> bool:
+        """Take one step of the players whose turn it is; returns whether to stop after it."""
+        parts, stop = self._parts(drawn, request)
+        try:
+            values = self.players.update(
+                parts, rate_factor(self.config, self.iteration / self.planned), critic_turn=critic_turn
+            )
+        except NotANumber as error:
+            raise RoadworthyError(
+                f"training stopped at iteration {self.iteration}: the loss term {error.name!r} is {error.value}. Lower the "
+                f"learning rate (now {self.config.learning_rate:g}); a checkpoint from before, if one was due, "
+                f"is kept in {self.output}"
+            ) from None
         if self.average is not None and not critic_turn:
-            self.average.update_parameters(self.segmenter.module)
+            self.average.update_parameters(self.players.segmenter.module)
         for name, value in values.items():
             self.losses[name] = SMOOTHING * self.losses[name] + (1 - SMOOTHING) * value if name in self.losses else value
         if self.curves is not None:
             self.curves.add(self.iteration, values)
-        return bool(stop > 0)
+        return stop
 
-    def _terms(self, critic_turn: bool, part: RawBatch, share: float, parts: int) -> dict[str, Tensor]:
-        """Return the loss terms of one part, weighted so that the sum over parts and mean over processes is the batch's.
+    def _parts(self, drawn: Drawn, request: StopRequest) -> tuple[list[Part], bool]:
+        """Return what this process works through for one update, and whether any process was asked to stop."""
+        labelled, unlabelled = (None if raw is None else _split(raw, self._share) for raw in drawn)
+        assert labelled is not None
+        counts = torch.zeros(2, len(labelled), dtype=torch.float64)  # labelled and pseudo-labelled pixels of each part
+        counts[0] = torch.tensor([int((part.labels != IGNORE).sum()) for part in labelled])
+        if unlabelled is not None:
+            counts[1] = torch.tensor([part.pseudo_pixels for part in unlabelled])
+        stopping = torch.tensor([float(request.made)])
+        *everywhere, stop = total(self.fabric, torch.cat((counts.sum(1), stopping))).tolist()
+        shares = counts / torch.tensor(everywhere).clamp(min=1).unsqueeze(1) * self.fabric.world_size  # [2, parts]
+        alone = len(labelled) == 1 and self.fabric.world_size == 1
+        parts = []
+        for number, part in enumerate(labelled):
+            batch = self._batch(part, None if unlabelled is None else unlabelled[number])
+            pixels, pseudo = (1.0, 1.0) if alone else shares[:, number].tolist()
+            parts.append(Part(batch, frames=1 / len(labelled), labelled=pixels, pseudo=pseudo))
+        return parts, bool(stop > 0)
 
-        `share` is the part of the batch's labelled pixels that is here.
-        """
+    def _batch(self, labelled: RawBatch, unlabelled: RawBatch | None) -> Batch:
         device = self.fabric.device
-        frames = part.frames.to(device, non_blocking=True)
-        target = part.labels.to(device, non_blocking=True).long()
+        frames = labelled.frames.to(device, non_blocking=True)
+        target = labelled.labels.to(device, non_blocking=True).long()
         batch = Batch(normalise(frames), target)  # [B, 3, H, W], [B, H, W]
-        terms = self.objective.critic_loss(batch) if critic_turn else self.objective.segmenter_loss(batch)
-        if parts == 1 and self.fabric.world_size == 1:
-            return terms
-        by_frame = terms.keys() if critic_turn else self.objective.frame_terms
-        by_pixel_weight = share * self.fabric.world_size
-        return {name: term * (1 / parts if name in by_frame else by_pixel_weight) for name, term in terms.items()}
-
-    def _values(self, terms: dict[str, Tensor]) -> list[float]:
-        values = torch.stack([term.detach().float() for term in terms.values()])
-        means: list[float] = (total(self.fabric, values) / self.fabric.world_size).tolist()
-        return means
-
-    def _synchronised(self, player: Player, other: Player | None, last: bool) -> contextlib.ExitStack:
-        """Exchange gradients between processes once per update, and never those of the frozen player."""
-        stack = contextlib.ExitStack()
-        stack.enter_context(self.fabric.no_backward_sync(player.wrapped, enabled=not last))
-        if other is not None:
-            stack.enter_context(self.fabric.no_backward_sync(other.wrapped))
-        return stack
-
-    def _guard(self, values: dict[str, float]) -> None:
-        """Raise `RoadworthyError` naming a loss term that is no number any more, before it spoils the weights."""
-        for name, value in values.items():
-            if value != value or value in (float("inf"), float("-inf")):
-                raise RoadworthyError(
-                    f"training stopped at iteration {self.iteration}: the loss term {name!r} is {value}. Lower the "
-                    f"learning rate (now {self.config.learning_rate:g}); a checkpoint from before, if one was due, "
-                    f"is kept in {self.output}"
-                )
+        if unlabelled is None:
+            return batch
+        batch = batch._replace(unlabelled=normalise(unlabelled.frames.to(device, non_blocking=True)))  # [U, 3, H, W]
+        soft = unlabelled.soft(device)
+        return batch if soft is None else batch._replace(pseudo=soft)  # [U, N, H, W]
 
     def _milestones(self, stop: bool) -> None:
         """Score the selection and write checkpoints when they are due."""
@@ -269,7 +246,7 @@ class Trainer:
         assert self.selected is not None
         assert self.material.selection is not None
         scores = self.scores(self.material.selection)
-        self._training_mode()
+        self.players.training_mode()
         self.selected = self.selected.update(self.iteration, scores.mean_iou)
         if self.selected.iteration == self.iteration and self.fabric.is_global_zero:
             save_weights(self.output / BEST_FILE, self.network.state_dict())
@@ -285,12 +262,8 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         """Write everything that is needed to go on."""
-        join_statistics(self.fabric, self.segmenter.module, self.average, None if self.critic is None else self.critic.module)
-        parts = {"random": random_states(self.fabric)}
-        for name, player in (("", self.segmenter), ("critic", self.critic)):
-            if player is not None:
-                parts[name or "model"] = player.module.state_dict()
-                parts[f"{name}_optimiser".lstrip("_")] = optimiser_tensors(player.optimiser)
+        join_statistics(self.fabric, self.average, *(player.module for _, player in self.players))
+        parts = {"random": random_states(self.fabric), **self.players.tensors()}
         if self.average is not None:
             parts["average"] = self.average.state_dict()
         state: dict[str, Any] = {"iteration": self.iteration, "seconds": self.seconds, "losses": self.losses}
@@ -303,15 +276,12 @@ class Trainer:
             save_training(self.output / LAST_FILE, parts, state)
         if self.curves is not None:
             self.curves.add_pictures(self.iteration, self.objective, self.material.held_out, self.fabric.device)
-            self._training_mode()
+            self.players.training_mode()
 
     def _restore(self) -> None:
         path = self.output / LAST_FILE
         parts, state = load_training(path)
-        for name, player in (("", self.segmenter), ("critic", self.critic)):
-            if player is not None:
-                load_weights(player.module, parts[name or "model"], path)
-                restore_optimiser(player.optimiser, parts.get(f"{name}_optimiser".lstrip("_"), {}))
+        self.players.restore(parts, path)
         if self.average is not None:
             load_weights(self.average, parts["average"], path)
         self.iteration, self.seconds = int(state["iteration"]), float(state["seconds"])
@@ -322,3 +292,8 @@ class Trainer:
         if scaler is not None and "scaler" in state:
             scaler.load_state_dict(state["scaler"])
         restore_random_states(self.config, self.fabric, parts["random"], self.iteration)
+
+
+def _split(raw: RawBatch, share: int) -> list[RawBatch]:
+    """Cut a batch into parts of `share` frames."""
+    return [RawBatch(*both) for both in zip(torch.split(raw.frames, share), torch.split(raw.labels, share), strict=True)]

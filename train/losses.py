@@ -25,6 +25,8 @@ __all__ = [
     "focal",
     "gambling",
     "importance_aware",
+    "logit_entropy",
+    "logit_self_information",
     "one_hot",
     "pixel_cross_entropy",
     "pixel_mean",
@@ -182,3 +184,14 @@ def self_information(probs: Tensor) -> Tensor:
 def entropy(probs: Tensor) -> Tensor:
     """Return the entropy of probabilities `[B, N, H, W]` per pixel, `[B, H, W]`, from 0 (certain) to 1 (uniform)."""
     return self_information(probs).sum(1)
+
+
+def logit_self_information(logits: Tensor) -> Tensor:
+    """Return `self_information(softmax(logits))` of `[B, N, H, W]`, same shape, without rounding probabilities on the way."""
+    logs = torch.log_softmax(logits, 1)  # [B, N, H, W]
+    return -logs.exp() * logs / math.log(logits.shape[1])
+
+
+def logit_entropy(logits: Tensor) -> Tensor:
+    """Return `entropy(softmax(logits))` of `[B, N, H, W]` per pixel, `[B, H, W]`, as `logit_self_information` does."""
+    return logit_self_information(logits).sum(1)

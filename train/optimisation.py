@@ -9,11 +9,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from roadworthy.train.config import TrainConfig
 
 
-def make_optimiser(module: nn.Module, config: TrainConfig, learning_rate: float) -> torch.optim.Optimizer:
+def make_optimiser(module: nn.Module, config: TrainConfig, *, critic: bool = False) -> torch.optim.Optimizer:
     """Make the optimiser of one player; its parameter groups remember the first learning rate as "initial_lr"."""
-    decay = config.weight_decay
+    name, learning_rate, decay = config.optimiser, config.learning_rate, config.weight_decay
+    if critic:
+        name = config.critic_optimiser or name
+        learning_rate = config.critic_learning_rate or learning_rate
+        decay = decay if config.critic_weight_decay is None else config.critic_weight_decay
     optimiser: torch.optim.Optimizer
-    if config.optimiser == "sgd":
+    if name == "sgd":
         optimiser = torch.optim.SGD(module.parameters(), learning_rate, config.momentum, weight_decay=decay, fused=True)
     else:
         betas = (config.beta1, config.beta2)

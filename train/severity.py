@@ -9,16 +9,24 @@ the car would do next (drive on, brake, leave its lane) counts, not how alike tw
 from __future__ import annotations
 
 ROLES: dict[str, tuple[str, ...]] = {
-    "road": ("road",),
-    "marking": ("road line",),
-    "walkway": ("sidewalk", "pavement"),
-    "ground": ("terrain",),
-    "sky": ("sky",),
+    "road": ("road", "roads"),
+    "marking": ("road line", "road lines"),
+    "walkway": ("sidewalk", "pavement", "sidewalks"),
+    "ground": ("terrain", "other"),
+    "sky": ("sky", "none"),
     "plant": ("vegetation", "tree"),
-    "obstacle": ("building", "wall", "fence", "pole"),
-    "signal": ("traffic light", "traffic sign", "sign"),
-    "vehicle": ("car", "truck", "bus", "train"),
-    "person": ("person", "rider", "pedestrian", "bicyclist", "motorcycle", "bicycle"),  # two-wheelers: someone rides them
+    "obstacle": ("building", "wall", "fence", "pole", "buildings", "walls", "fences", "poles"),
+    "signal": ("traffic light", "traffic sign", "sign", "traffic signs"),
+    "vehicle": ("car", "truck", "bus", "train", "vehicles"),
+    "person": (
+        "person",
+        "rider",
+        "pedestrian",
+        "pedestrians",
+        "bicyclist",
+        "motorcycle",
+        "bicycle",
+    ),  # two-wheelers: someone rides them
 }
 
 # Within a role nothing changes for the driver except its expectations: 0.1 everywhere, less for solid things.

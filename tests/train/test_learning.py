@@ -16,13 +16,21 @@ from roadworthy.train.ground import severity
 from roadworthy.train.models import MODELS, build_model, patchgan
 from roadworthy.train.objectives import OBJECTIVES, Batch, Setting, build_objective
 
-# Registered objectives whose default options are made for long trainings, shortened for these tests.
-SHORT = {"gambling": "gambling(segmenter_steps=1, gambler_steps=1)"}
+# Registered objectives whose default options are made for long trainings, shortened for these tests, and those that are terms
+# for unlabelled frames beside another objective.
+SHORT = {
+    "gambling": "gambling(segmenter_steps=1, gambler_steps=1)",
+    "minent": "cross-entropy + minent",
+    "advent": "cross-entropy + advent",
+    "scene-adaptation": "cross-entropy + scene-adaptation(width=4, blocks=1, adversarial=0.1)",
+    "self-training": "cross-entropy + self-training",
+}
 SUM = "0.5*cross-entropy(weights=enet) + wasserstein(metric=huber)"
 SPECS = [*(SHORT.get(name, name) for name in OBJECTIVES), SUM, "wasserstein(smoothing=0.1)"]
 STEPS = {
     "wasserstein": 120,
     "wasserstein(smoothing=0.1)": 120,
+    SHORT["scene-adaptation"]: 80,  # its three networks share the segmenter's first steps
 }  # from random weights it learns slowly, which is why its paper starts from cross-entropy
 
 HEAVY = ("unet", "fcn8s", "resnet50", "resnet101")  # more parameters than a test should write to disk
@@ -40,12 +48,18 @@ def narrow_discriminator(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_objective_learns_a_tiny_task(objective: str, tiny_camvid: Path, tmp_path: Path) -> None:
     plan = TrainConfig(
         data=f"camvid:{tiny_camvid}", model="plain", size=(32, 64), objective=objective, steps=STEPS.get(objective, 40),
-        batch_size=4, learning_rate=1e-2, threads=1, workers=1, tensorboard=False,
+        batch_size=4, learning_rate=1e-2, threads=1, workers=1, tensorboard=False, target=target_for(objective, tiny_camvid),
     )  # fmt: skip
     scores = fit(plan, tmp_path / "run").validation
     # Sky and road by majority alone would give 0.5 of the pixels; the car must be found too.
     assert scores.accuracy > 0.9
     assert all(score is not None and score > 0.4 for name, score in scores.iou.items() if name in ("road", "car"))
+
+
+def target_for(objective: str, folder: Path) -> str | None:
+    """The frames that an objective adapts to, if it does: those of the tiny data set, without their labels."""
+    adapts = any(name in objective for name in ("minent", "advent", "scene-adaptation"))
+    return f"camvid:{folder}" if adapts else None
 
 
 def covering(networks: list[str]) -> list[tuple[str, str]]:
@@ -63,7 +77,7 @@ def test_segmenters_and_objectives_train_together(model: str, objective: str, ti
     # 64x64 pixels leave the deepest map of every network more than one cell, which a batch normalisation needs.
     plan = TrainConfig(
         data=f"camvid:{tiny_camvid}", model=model, size=(64, 64), objective=objective, steps=2, batch_size=2, threads=1,
-        workers=1, tensorboard=False,
+        workers=1, tensorboard=False, target=target_for(objective, tiny_camvid),
     )  # fmt: skip
     result = fit(plan, tmp_path / "run")
     assert result.steps == 2
@@ -79,7 +93,8 @@ def test_both_players_get_gradients(model: str, objective: str) -> None:
     setting = Setting(model, CAMVID, np.ones(11, np.int64), severity(CAMVID), 10)
     network, goal = build_model(model, 11), build_objective(objective, setting)
     goal.attach(network, goal.critic)
-    batch = Batch(torch.randn(2, 3, 64, 64), torch.randint(0, 11, (2, 64, 64)))
+    soft = torch.softmax(torch.randn(2, 11, 64, 64), 1)
+    batch = Batch(torch.randn(2, 3, 64, 64), torch.randint(0, 11, (2, 64, 64)), torch.randn(2, 3, 64, 64), soft)
     torch.stack(list(goal.segmenter_loss(batch).values())).sum().backward()
     learnt = [parameter for parameter in network.parameters() if parameter.grad is not None]
     assert any(bool(parameter.grad.any()) for parameter in learnt)  # not all: FCN-8s begins with zeros in its last layers

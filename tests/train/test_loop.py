@@ -116,7 +116,7 @@ def test_sgd_is_torchs_sgd(tiny_camvid: Path, tmp_path: Path) -> None:
     update = Trainer._update
 
     def watched(self, *arguments):  # type: ignore[no-untyped-def]
-        taken.append({name: value.detach().clone() for name, value in self.segmenter.module.named_parameters()})
+        taken.append({name: value.detach().clone() for name, value in self.players.segmenter.module.named_parameters()})
         return update(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patched:

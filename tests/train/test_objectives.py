@@ -25,28 +25,39 @@ from roadworthy.train.models import Prediction
 from roadworthy.train.models.prediction import AUXILIARY_WEIGHT
 from roadworthy.train.objectives import OBJECTIVES, Batch, Objective, Setting, build_objective
 
-SHORT = {"gambling": "gambling(segmenter_steps=3, gambler_steps=2)"}
+SHORT = {
+    "gambling": "gambling(segmenter_steps=3, gambler_steps=2)",
+    "minent": "cross-entropy + minent",
+    "advent": "cross-entropy + advent",
+    "scene-adaptation": "cross-entropy + scene-adaptation(width=4, blocks=1)",
+    "self-training": "cross-entropy + self-training",
+}
 SPECS = [
     *(SHORT.get(name, name) for name in OBJECTIVES),
     "wasserstein(smoothing=0.1)",
     "wasserstein(smoothing=0.1, metric=step)",
     "cross-entropy + 0.5*wasserstein(metric=huber)",
     "focal + 0.1*el-gan",
+    "wasserstein + minent + advent",
 ]
+UNSUPERVISED = ("reconstruction", "realness")
 CLASSES = len(CAMVID)
 HEIGHT, WIDTH = 32, 64  # [pixels]
+ZERO = {"nothing": torch.zeros(())}
 
 
 class Fixed(nn.Module):
-    """A segmenter whose logits are its parameters."""
+    """A segmenter whose logits are its parameters: those of the labelled frames, then those of the unlabelled ones."""
 
     def __init__(self, logits: Tensor, auxiliary: Tensor | None = None) -> None:
         super().__init__()
         self.logits = nn.Parameter(logits.clone())
-        self.auxiliary = auxiliary
+        self.unlabelled = nn.Parameter(torch.randn(logits.shape, generator=torch.Generator().manual_seed(7)))
+        self.auxiliary = None if auxiliary is None else torch.cat((auxiliary, auxiliary.flip(1)))
 
     def forward(self, frames: Tensor) -> Prediction:
-        return Prediction(self.logits, self.logits, self.logits, self.auxiliary)
+        logits = torch.cat((self.logits, self.unlabelled))[: len(frames)]
+        return Prediction(logits, logits, logits, None if self.auxiliary is None else self.auxiliary[: len(frames)])
 
 
 def example() -> tuple[Tensor, Batch]:
@@ -56,7 +67,11 @@ def example() -> tuple[Tensor, Batch]:
     target = torch.randint(0, CLASSES, (2, HEIGHT, WIDTH), generator=generator)
     target[0, :8] = 255
     target[1, :, 40:] = 255
-    return logits, Batch(torch.randn(2, 3, HEIGHT, WIDTH, generator=generator), target)
+    frames = torch.randn(2, 3, HEIGHT, WIDTH, generator=generator)
+    unlabelled = torch.randn(2, 3, HEIGHT, WIDTH, generator=generator)
+    pseudo = torch.softmax(3 * torch.randn(2, CLASSES, HEIGHT, WIDTH, generator=generator), 1)
+    pseudo[:, :, 10:20] = 0  # no pseudo-label
+    return logits, Batch(frames, target, unlabelled, pseudo)
 
 
 def build(spec: str, logits: Tensor, **changes: object) -> Objective:
@@ -81,6 +96,11 @@ def total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
+def from_labels(objective: Objective, batch: Batch) -> Tensor:
+    """The sum of the terms that learn from labels: scene adaptation also wants pixels without one to be painted again."""
+    return total({name: term for name, term in objective.segmenter_loss(batch).items() if name not in UNSUPERVISED})
+
+
 @pytest.mark.parametrize("spec", SPECS)
 def test_pixels_without_a_label_contribute_nothing(spec: str) -> None:
     logits, batch = example()
@@ -88,11 +108,11 @@ def test_pixels_without_a_label_contribute_nothing(spec: str) -> None:
     values, gradients = [], []
     for shown in (logits, torch.where(ignored, 9 * torch.randn(logits.shape), logits)):
         objective = build(spec, shown)
-        loss = total(objective.segmenter_loss(batch))
+        loss = from_labels(objective, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         values.append(loss.item())
         gradients.append(objective.segmenter.logits.grad)
-        if objective.critic is not None:
+        if objective.critic is not None and not objective.adapts:  # telling domains apart needs no labels
             values.append(total(objective.critic_loss(batch)).item())
     half = len(values) // 2
     assert values[:half] == values[half:]
@@ -105,7 +125,7 @@ def test_pixels_without_a_label_contribute_nothing(spec: str) -> None:
 def test_a_batch_without_labels_moves_no_segmenter(spec: str) -> None:
     logits, batch = example()
     objective = build(spec, logits)
-    loss = total(objective.segmenter_loss(batch._replace(target=torch.full_like(batch.target, 255))))
+    loss = from_labels(objective, batch._replace(target=torch.full_like(batch.target, 255)))
     loss.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(loss)
     assert (objective.segmenter.logits.grad == 0).all()
@@ -140,8 +160,13 @@ def test_an_auxiliary_head_adds_its_cross_entropy_once(spec: str) -> None:
     plain, helped = build(spec, logits), build(spec, logits)
     auxiliary = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
     helped.attach(Fixed(logits, auxiliary), helped.critic)
-    difference = total(helped.segmenter_loss(batch)) - total(plain.segmenter_loss(batch))
-    torch.testing.assert_close(difference, AUXILIARY_WEIGHT * cross_entropy(auxiliary, batch.target), rtol=1e-4, atol=1e-5)
+    before, after = plain.segmenter_loss(batch), helped.segmenter_loss(batch)
+    added = {name: value for name, value in after.items() if name not in before}
+    difference = total(after) - total(before) - total({name: added[name] for name in added if name != "auxiliary"} or ZERO)
+    expected = AUXILIARY_WEIGHT * cross_entropy(auxiliary, batch.target)
+    torch.testing.assert_close(difference, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(added["auxiliary"], expected)
+    assert {"auxiliary"} <= added.keys() <= {"auxiliary", "auxiliary entropy"}
 
 
 def bce(scores: np.ndarray, real: bool) -> float:
@@ -256,7 +281,8 @@ def test_the_parts_of_a_batch_add_up_to_the_whole(spec: str) -> None:
     logits, batch = example()
     whole = total(build(spec, logits).segmenter_loss(batch))
     labelled = (batch.target != 255).sum((1, 2))
-    parts = [total(build(spec, logits[i : i + 1]).segmenter_loss(Batch(*(x[i : i + 1] for x in batch)))) for i in range(2)]
+    batches = [Batch(batch.frames[i : i + 1], batch.target[i : i + 1]) for i in range(2)]
+    parts = [total(build(spec, logits[i : i + 1]).segmenter_loss(batches[i])) for i in range(2)]
     torch.testing.assert_close(sum(p * n for p, n in zip(parts, labelled, strict=True)) / labelled.sum(), whole)
 
 

@@ -7,9 +7,9 @@ seed and its place alone, neither the number of threads nor the number of proces
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +18,35 @@ from torch import Tensor
 
 from roadworthy.train.data.augment import Augmentation, augment
 from roadworthy.train.data.dataset import Sample
-from roadworthy.train.data.frames import Frames
 
 AHEAD = 2  # batches made in the background while one is trained on
 
 
+class Samples(Protocol):
+    """Random access to samples of one size."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
 class RawBatch(NamedTuple):
-    """`frames uint8 [B, H, W, 3]` RGB and `labels uint8 [B, H, W]` train ids."""
+    """`frames uint8 [B, H, W, 3]` RGB and `labels uint8 [B, H, W]` train ids, or soft labels `uint8 [B, N, H, W]`."""
 
     frames: Tensor
     labels: Tensor
+
+    @property
+    def pseudo_pixels(self) -> int:
+        """Return how many pixels have a soft label."""
+        return int(self.labels.any(1).sum()) if self.labels.ndim == 4 else 0
+
+    def soft(self, device: torch.device) -> Tensor | None:
+        """Return the soft labels as probabilities `float32 [B, N, H, W]`, all zero where there is no label; None for ids."""
+        if self.labels.ndim != 4:
+            return None
+        levels = self.labels.to(device, non_blocking=True).float()  # [B, N, H, W]
+        return levels / levels.sum(1, keepdim=True).clamp(min=1)
 
 
 class Batches:
@@ -38,7 +57,7 @@ class Batches:
 
     def __init__(
         self,
-        frames: Frames,
+        frames: Samples,
         batch_size: int,
         seed: int,
         augmentation: Augmentation,
@@ -63,7 +82,7 @@ class Batches:
         """Make batch `number`, whatever was made before."""
         return self._stack([self._sample(index, place) for index, place in self._places(number)])
 
-    def run(self, start: int, stop: int) -> Iterator[RawBatch]:
+    def run(self, start: int, stop: int) -> Generator[RawBatch]:
         """Yield batches `start` to `stop` - 1, made ahead by `workers` background threads."""
         with ThreadPoolExecutor(self.workers) as pool:
             pending: deque[list[Future[Sample]]] = deque()

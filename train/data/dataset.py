@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import read_ids, read_rgb
-from roadworthy.runtime.taxonomy import Taxonomy
+from roadworthy.runtime.taxonomy import IGNORE, Taxonomy
 
 Progress = Callable[[str, float], None]  # what is being done, fraction done 0..1
 ReadLabels = Callable[[Path], npt.NDArray[np.uint8]]  # a label file -> train ids `uint8 [H, W]`, 255 = ignored
@@ -30,11 +30,11 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of one sample. Samples of one `group` (a drive, a city) look alike."""
+    """The files of one sample, `labels` None without one. Samples of one `group` (a drive, a city) look alike."""
 
     name: str
     image: Path
-    labels: Path
+    labels: Path | None
     group: str = ""
 
 
@@ -56,16 +56,18 @@ class Dataset:
         """Read sample `index`. Raises `BadInput` naming the file that is missing, unreadable or of unknown ids."""
         pair = self.pairs[index]
         image = read_rgb(pair.image)
-        if self.read_labels is None:
-            labels = self.taxonomy.fold(read_ids(pair.labels), str(pair.labels))
-        else:
-            labels = self.read_labels(pair.labels)
+        nothing = np.full(image.shape[:2], IGNORE, np.uint8)  # [H, W]
+        labels = nothing if pair.labels is None else self.labels_of(pair.labels)
         if labels.shape != image.shape[:2]:
             raise BadInput(
                 f"{pair.labels}: {labels.shape[1]}x{labels.shape[0]} pixels, but its image {pair.image.name} "
                 f"has {image.shape[1]}x{image.shape[0]}"
             )
         return Sample(image, labels, pair.name)
+
+    def labels_of(self, path: Path) -> npt.NDArray[np.uint8]:
+        """Read one label file as train ids, `uint8 [H, W]`. Raises `BadInput` for unknown ids or an unreadable file."""
+        return self.taxonomy.fold(read_ids(path), str(path)) if self.read_labels is None else self.read_labels(path)
 
     def part(self, pairs: Sequence[Pair]) -> Dataset:
         """Return this data set with these samples of it alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 AUXILIARY_WEIGHT = 0.4  # of the auxiliary logits' loss beside the main one (PSPNet, arXiv 1612.01105, section 3.3)
@@ -18,13 +19,23 @@ class Prediction(NamedTuple):
 
     `auxiliary [B, N, H, W]` are the logits of a second head in the encoder's middle, which only helps it to learn: there
     in training mode for the networks whose paper has one (PSPNet), None for all others and in evaluation mode. An
-    objective adds `AUXILIARY_WEIGHT` times its pixel loss on them.
+    objective adds `auxiliary_weight` times its pixel loss on them.
     """
 
     logits: Tensor
     embedding: Tensor
     latent: Tensor
     auxiliary: Tensor | None = None
+    auxiliary_weight: float = AUXILIARY_WEIGHT
+
+    def split(self, count: int) -> tuple[Prediction, Prediction]:
+        """Return the predictions of the first `count` frames and of the others."""
+        parts = [
+            (None, None) if maps is None else torch.split(maps, [count, len(maps) - count])
+            for maps in (self.logits, self.embedding, self.latent, self.auxiliary)
+        ]
+        first, rest = zip(*parts, strict=True)
+        return Prediction(*first, self.auxiliary_weight), Prediction(*rest, self.auxiliary_weight)
 
 
 class Segmenter(nn.Module, ABC):
@@ -37,6 +48,7 @@ class Segmenter(nn.Module, ABC):
     latent_channels: int  # C of the latent map
     latent_stride: int  # frame pixels per latent cell, along each side; a last cell may be partly outside the frame
     size_multiple: int = 1  # frame height and width must be multiples of this [pixels]
+    two_level: bool = False  # whether it gives auxiliary logits in training mode
 
     def __init__(self, classes: int) -> None:
         super().__init__()

@@ -80,6 +80,7 @@ class PSPNet(Segmenter):
 
     backbone: str
     latent_stride = 8
+    two_level = True
 
     def __init__(self, classes: int, in_channels: int = 3, *, auxiliary: bool = True) -> None:
         super().__init__(classes)

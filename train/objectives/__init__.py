@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from roadworthy.runtime.errors import BadInput
+from roadworthy.train.objectives.advent import AdvEnt, AdvEntOptions
 from roadworthy.train.objectives.adversarial import Adversarial, AdversarialOptions
 from roadworthy.train.objectives.cross_entropy import CrossEntropy, CrossEntropyOptions
 from roadworthy.train.objectives.el_gan import ElGan, ElGanOptions
 from roadworthy.train.objectives.focal import Focal, FocalOptions
 from roadworthy.train.objectives.gambling import Gambling, GamblingOptions
 from roadworthy.train.objectives.importance_aware import ImportanceAware, ImportanceAwareOptions
+from roadworthy.train.objectives.minent import MinEnt, MinEntOptions
 from roadworthy.train.objectives.objective import Batch, Objective, Schedule, Setting
+from roadworthy.train.objectives.scene_adaptation import SceneAdaptation, SceneAdaptationOptions
 from roadworthy.train.objectives.spec import parse_spec, read_options
 from roadworthy.train.objectives.wasserstein import Wasserstein, WassersteinOptions
 from roadworthy.train.objectives.weighted_sum import WeightedSum
@@ -35,6 +38,10 @@ OBJECTIVES: Mapping[str, Kind] = {
     "el-gan": Kind(ElGanOptions, ElGan),
     "gambling": Kind(GamblingOptions, Gambling),
     "wasserstein": Kind(WassersteinOptions, Wasserstein),
+    # Terms for the frames of a target domain that nobody labelled, beside one of the above.
+    "minent": Kind(MinEntOptions, MinEnt),
+    "advent": Kind(AdvEntOptions, AdvEnt),
+    "scene-adaptation": Kind(SceneAdaptationOptions, SceneAdaptation),
 }
 
 
@@ -45,9 +52,17 @@ def check_spec(spec: str) -> None:
 
 
 def build_objective(spec: str, setting: Setting) -> Objective:
-    """Build the objective that `spec` describes, for instance "cross-entropy + 0.5*wasserstein(metric=huber)"."""
+    """Build the objective that `spec` describes, for instance "cross-entropy + 0.5*wasserstein(metric=huber)".
+
+    Raises `BadInput` for one that would not learn from labels.
+    """
     terms = parse_spec(spec)
     parts = [(term.weight, OBJECTIVES[term.name].build(_options(term.name, term.options), setting)) for term in terms]
+    if not any(part.supervised for _, part in parts):
+        raise BadInput(
+            f"objective {spec!r} learns from unlabelled frames alone; add a term for the labelled ones: "
+            f"'cross-entropy + {spec}'"
+        )
     return parts[0][1] if len(parts) == 1 and parts[0][0] == 1.0 else WeightedSum(parts)
 
 
