@@ -34,10 +34,7 @@ def save_model(run: Path, model: Segmenter, config: TrainConfig, taxonomy: Taxon
     """Write the trained segmenter into the run folder: weights and what one must know to use them."""
     facts = {
         "model": config.model,
-        "taxonomy": taxonomy.name,
-        "classes": list(taxonomy.classes),
-        "palette": [list(colour) for colour in taxonomy.palette],
-        "groups": {str(group): list(names) for group, names in taxonomy.groups.items()},
+        **taxonomy_facts(taxonomy),
         "size": list(config.size),
         "objective": config.objective,
         "mean_rgb": list(MEAN_RGB),
@@ -73,7 +70,7 @@ def load_run(run: Path) -> tuple[Segmenter, TrainConfig, Taxonomy]:
     try:
         facts = json.loads(facts_path.read_text(encoding="utf-8"))
         classes = tuple(facts["classes"])
-        taxonomy = _taxonomy(facts)
+        taxonomy = taxonomy_of(facts)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f'{facts_path}: expected a JSON object with "taxonomy" and "classes" ({error!r})') from error
     if classes != taxonomy.classes:
@@ -84,7 +81,17 @@ def load_run(run: Path) -> tuple[Segmenter, TrainConfig, Taxonomy]:
     return model.eval(), config, taxonomy
 
 
-def _taxonomy(facts: Mapping[str, Any]) -> Taxonomy:
+def taxonomy_facts(taxonomy: Taxonomy) -> dict[str, Any]:
+    """Return what a model's facts say about its classes, as plain JSON; `taxonomy_of` reads it."""
+    return {
+        "taxonomy": taxonomy.name,
+        "classes": list(taxonomy.classes),
+        "palette": [list(colour) for colour in taxonomy.palette],
+        "groups": {str(group): list(names) for group, names in taxonomy.groups.items()},
+    }
+
+
+def taxonomy_of(facts: Mapping[str, Any]) -> Taxonomy:
     """Return the taxonomy that a model's facts name, or describe when it is a user's own."""
     name, classes = str(facts["taxonomy"]), tuple(str(value) for value in facts["classes"])
     if name in TAXONOMIES or "palette" not in facts:
