@@ -20,6 +20,7 @@ from roadworthy.scripts.widen_bends import widen_bends
 
 MAPS_FOLDER = Path(__file__).resolve().parent.parent / "agent" / "town" / "maps"
 GEO_REFERENCE = "+proj=tmerc +lat_0=49 +lon_0=8 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
+KEEP_LANE_M = 30.0  # [m] of solid line between two lanes before a junction
 CENTRE_MARKS = {  # street style -> (OpenDRIVE type, colour) of the line between the two directions
     "double": ("solid solid", "yellow"),
     "dashed": ("broken", "yellow"),
@@ -86,9 +87,25 @@ def paint(root: ET.Element, plan: Plan) -> None:
             mark.attrib.clear()
             mark.attrib.update(sOffset="0", type=kind, weight="standard", color=colour, width="0.15" if kind != "none" else "0")
             mark.set("laneChange", "both" if kind == "broken" else "none")
+            if lane_id != 0 and kind == "broken":
+                _keep_lane(lane, mark, float(road.get("length", "0")), turned=lane_id > 0)
         speed_kmh = 40 if street is None else round(street.speed * 3.6)
         town = child(road, "type")
         ET.SubElement(town, "speed", max=str(speed_kmh), unit="km/h")
+
+
+def _keep_lane(lane: ET.Element, mark: ET.Element, length_m: float, *, turned: bool) -> None:
+    """Between lanes of one direction the line is solid before a junction: nobody leaves the queue there.
+
+    A `turned` lane (positive id) comes to its junction at the road's start, any other at its end.
+    """
+    solid = min(KEEP_LANE_M, length_m / 2)
+    first, second = mark, ET.Element("roadMark", mark.attrib)
+    second.set("sOffset", f"{solid if turned else length_m - solid:.2f}")
+    lane.insert(list(lane).index(mark) + 1, second)
+    before_junction = first if turned else second
+    before_junction.set("type", "solid")
+    before_junction.set("laneChange", "none")
 
 
 def drop_comments(text: str) -> Iterator[str]:

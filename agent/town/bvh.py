@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from roadworthy.agent.town.compiling import inner_kernel, kernel
+from roadworthy.agent.town.compiling import Ints, Singles, inner_kernel, kernel
 from roadworthy.agent.town.mesh import FAR_ONLY, Mesh
+
+Floats = NDArray[np.float64]
 
 LEAF = 4  # triangles that are not divided further
 BINS = 12
@@ -22,10 +24,10 @@ BINS = 12
 class Tree:
     """One mesh, ready for rays."""
 
-    boxes: NDArray[np.float32]  # [N, 6]
-    links: NDArray[np.int32]  # [N, 2]
-    corners: NDArray[np.float32]  # [F, 9] x, y, z of the three corners, in the tree's order
-    tags: NDArray[np.int32]  # [F] semantic tag
+    boxes: Singles  # [N, 6]
+    links: Ints  # [N, 2]
+    corners: Singles  # [F, 9] x, y, z of the three corners, in the tree's order
+    tags: Ints  # [F] semantic tag
     radius: float  # [m] of a ball round the origin
 
     @classmethod
@@ -46,11 +48,11 @@ class Tree:
 class Forest:
     """Trees one after the other in flat arrays. `spans [M, 2]`: each tree's first node and first triangle."""
 
-    spans: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 2), np.int32))
-    boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 6), np.float32))
-    links: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 2), np.int32))
-    corners: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 9), np.float32))
-    tags: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    spans: Ints = field(default_factory=lambda: np.zeros((0, 2), np.int32))
+    boxes: Singles = field(default_factory=lambda: np.zeros((0, 6), np.float32))
+    links: Ints = field(default_factory=lambda: np.zeros((0, 2), np.int32))
+    corners: Singles = field(default_factory=lambda: np.zeros((0, 9), np.float32))
+    tags: Ints = field(default_factory=lambda: np.zeros(0, np.int32))
     radii: list[float] = field(default_factory=list)
 
     def plant(self, tree: Tree) -> int:
@@ -66,7 +68,7 @@ class Forest:
 
 
 @kernel
-def _divide(low, high, order, boxes, links):  # type: ignore[no-untyped-def]
+def _divide(low: Singles, high: Singles, order: Ints, boxes: Singles, links: Ints) -> int:
     """Sort `order` and fill `boxes` and `links`; returns the number of nodes."""
     stack = np.empty((128, 3), np.int64)  # node, first, end
     # Number by number: a whole row at once is compiled for seconds, error messages for rows of another length included.
@@ -131,7 +133,7 @@ def _divide(low, high, order, boxes, links):  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def _best_cut(bin_low, bin_high, bin_count, right_area):  # type: ignore[no-untyped-def]
+def _best_cut(bin_low: Floats, bin_high: Floats, bin_count: NDArray[np.int64], right_area: Floats) -> int:
     """The bin after which a cut makes the expected work least: area times triangles of both sides, neither empty."""
     low = np.full(3, np.inf)
     high = np.full(3, -np.inf)
@@ -158,6 +160,7 @@ def _best_cut(bin_low, bin_high, bin_count, right_area):  # type: ignore[no-unty
 
 
 @inner_kernel
-def _area(low, high):  # type: ignore[no-untyped-def]
+def _area(low: Floats, high: Floats) -> float:
     x, y, z = high[0] - low[0], high[1] - low[1], high[2] - low[2]
-    return x * y + y * z + z * x
+    half_area: float = x * y + y * z + z * x
+    return half_area

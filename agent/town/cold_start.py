@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from types import TracebackType
+from typing import Any
 
 import numba
 import numpy as np
@@ -56,7 +57,8 @@ def compile_shading() -> None:
         *shading.strip_arrays(), i2, f2, 0, records, facts, i1, 0, f1, f2, real, real, f1, texels, shadow, real, real, real,
         real, real, f2, real, f2, f2, f1, 0, bgra, tags, i2, f2,
     )  # fmt: skip
-    shading.shade.compile(tuple(numba.typeof(argument) for argument in arguments))  # type: ignore[no-untyped-call]
+    types: Any = numba.typeof  # numba has no annotations
+    shading.shade.compile(tuple(types(argument) for argument in arguments))
 
 
 def note_complete() -> None:

@@ -20,10 +20,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import llvmlite  # type: ignore[import-untyped]
-import llvmlite.binding  # type: ignore[import-untyped]
+import llvmlite
+import llvmlite.binding
 import numba
 import numpy as np
+import numpy.typing as npt
+
+Singles = npt.NDArray[np.float32]  # what most kernels work on
+Ints = npt.NDArray[np.int32]
 
 KEPT_DAYS = 14.0  # a process that runs longer only compiles again what it has not used yet
 _DIGITS = 24  # of a folder's name

@@ -4,14 +4,17 @@ import math
 
 import numpy as np
 
-from roadworthy.agent.town.compiling import inner_kernel, kernel
+from roadworthy.agent.town.compiling import Ints, Singles, inner_kernel, kernel
 from roadworthy.agent.town.kernels import NEAR, draw, project
 
 F = np.float32
 
 
 @kernel
-def draw_tiles(vertices, faces, spans, boxes, planes, matrix, eye, detail_range, far, points, width, height, depth, ids):  # type: ignore[no-untyped-def]
+def draw_tiles(
+    vertices: Singles, faces: Ints, spans: Ints, boxes: Singles, planes: Singles, matrix: Singles, eye: Singles,
+    detail_range: float, far: float, points: Singles, width: int, height: int, depth: Singles, ids: Ints,
+) -> np.int64:  # fmt: skip
     """Draw the tiles in sight into the visibility buffer; returns the number of faces tried.
 
     `spans` int32 [n, 6]: first and last vertex, and the ends of the faces drawn always, near only and far only.
@@ -54,7 +57,7 @@ def draw_tiles(vertices, faces, spans, boxes, planes, matrix, eye, detail_range,
 
 
 @inner_kernel
-def _outside(box, planes):  # type: ignore[no-untyped-def]
+def _outside(box: Singles, planes: Singles) -> bool:
     """Whether a box lies wholly outside one side of the view."""
     for k in range(4):
         # The corner of the box that lies furthest inside this plane.
@@ -67,7 +70,7 @@ def _outside(box, planes):  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def _distance(box, eye):  # type: ignore[no-untyped-def]
+def _distance(box: Singles, eye: Singles) -> float:
     """From the eye to the nearest place of a box [m]."""
     dx = max(max(box[0] - eye[0], eye[0] - box[3]), F(0.0))
     dy = max(max(box[1] - eye[1], eye[1] - box[4]), F(0.0))
@@ -76,7 +79,7 @@ def _distance(box, eye):  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def _hidden(box, matrix, width, height, depth):  # type: ignore[no-untyped-def]
+def _hidden(box: Singles, matrix: Singles, width: int, height: int, depth: Singles) -> bool:
     """Whether every pixel that a box could touch already shows something nearer than the whole box."""
     low_x = F(1e9)
     low_y = F(1e9)

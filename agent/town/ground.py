@@ -77,8 +77,9 @@ def add_ground(builder: MeshBuilder, roads: RoadNetwork, rng: np.random.Generato
     for piece in cut(box(*roads.bounds).difference(paved), terrain_tile):
         paint = grass[int(rng.random() < dry)].tinted(_hue(rng, 0.1))
         _flat(builder, piece, roads.heights, TERRAIN_HEIGHT, paint, 0.13, green)
+    wear = rng.spawn(1)[0]  # of its own: one line more or less must not move the houses
     for marking in roads.markings:
-        _stroke(builder, marking, roads.heights, rng)
+        _stroke(builder, marking, roads.heights, wear)
 
 
 def _hue(rng: np.random.Generator, spread: float) -> tuple[float, float, float]:

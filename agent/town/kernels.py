@@ -9,14 +9,14 @@ import math
 
 import numpy as np
 
-from roadworthy.agent.town.compiling import inner_kernel, kernel
+from roadworthy.agent.town.compiling import Ints, Singles, inner_kernel, kernel
 
 F = np.float32
 NEAR = F(0.12)  # [m]
 
 
 @kernel
-def project(vertices, first, last, matrix, out):  # type: ignore[no-untyped-def]
+def project(vertices: Singles, first: int, last: int, matrix: Singles, out: Singles) -> None:
     """Rows `first` to `last` of world points [V, 3] to (x, y, w) with ndc = x/w, y/w; `matrix` [3, 4]."""
     for i in range(first, last):
         x = vertices[i, 0]
@@ -27,7 +27,10 @@ def project(vertices, first, last, matrix, out):  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def _fill(x0, y0, w0, x1, y1, w1, x2, y2, w2, width, height, depth, ids, number):  # type: ignore[no-untyped-def]
+def _fill(
+    x0: float, y0: float, w0: float, x1: float, y1: float, w1: float, x2: float, y2: float, w2: float,
+    width: int, height: int, depth: Singles, ids: Ints, number: int,
+) -> None:  # fmt: skip
     """Draw one triangle, given in pixels; keep it where it is nearer than what is there.
 
     In float64: float32 bends the edges of long thin triangles (road paint) by a pixel.
@@ -89,7 +92,7 @@ def _fill(x0, y0, w0, x1, y1, w1, x2, y2, w2, width, height, depth, ids, number)
 
 
 @inner_kernel
-def _edge(xa, ya, xb, yb):  # type: ignore[no-untyped-def]
+def _edge(xa: float, ya: float, xb: float, yb: float) -> tuple[int, float, float, float]:
     """An edge of a triangle: 1 where it bounds rows on the right, -1 on the left, 0 for a level one; its upper end; dx/dy."""
     if yb > ya:
         return 1, xa, ya, (xb - xa) / (yb - ya)
@@ -99,7 +102,9 @@ def _edge(xa, ya, xb, yb):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def draw(points, faces, first, last, far, width, height, depth, ids):  # type: ignore[no-untyped-def]
+def draw(
+    points: Singles, faces: Ints, first: int, last: int, far: float, width: int, height: int, depth: Singles, ids: Ints
+) -> None:
     """Draw faces `first` to `last` (projected points [V, 3]) into the visibility buffer, clipping at the near plane."""
     sx = width * 0.5
     sy = height * 0.5

@@ -4,14 +4,16 @@ import math
 
 import numpy as np
 
-from roadworthy.agent.town.compiling import inner_kernel
+from roadworthy.agent.town.compiling import Singles, inner_kernel
 from roadworthy.agent.town.strip import BEAM, LAMPS, NORMAL_X, NORMAL_Y, NORMAL_Z, X, Y, Z
 
 F = np.float32
 
 
 @inner_kernel
-def light_street(s, n, strength, lamp_map, origin_x, origin_y, lamp_cell):  # type: ignore[no-untyped-def]
+def light_street(
+    s: Singles, n: int, strength: float, lamp_map: Singles, origin_x: float, origin_y: float, lamp_cell: float
+) -> None:
     """Light of the street lamps, read from their map on the ground; it fades above the lamps."""
     per_cell = F(1.0) / lamp_cell
     rows, columns = lamp_map.shape
@@ -34,7 +36,7 @@ def light_street(s, n, strength, lamp_map, origin_x, origin_y, lamp_cell):  # ty
 
 
 @inner_kernel
-def light_beams(s, n, headlamps):  # type: ignore[no-untyped-def]
+def light_beams(s: Singles, n: int, headlamps: Singles) -> None:
     """Light of the vehicles' low beams: a flat, wide cone ahead of each.
 
     `headlamps` float32 [h, 6]: position, heading (cosine, sine), strength.

@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from roadworthy.agent.town.opendrive import LaneSpan
 
 Array = NDArray[np.float64]
+Mark = tuple[str, str, float]  # type, colour, width [m]
 STEP = 2.0  # [m] between samples; fine enough for a 6 m turning radius after smoothing by carla.Map
 _INSIDE = 1e-3  # [m] kept from the ends of a section, where carla.Map may already answer for the next
 
@@ -27,8 +28,8 @@ class LaneShape:
     right: Array  # [n, 3]
     width: Array  # [n] metres
     yaw: Array  # [n] radians, clockwise seen from above
-    left_mark: tuple[str, str, float]  # type, colour, width [m]
-    right_mark: tuple[str, str, float]
+    left_marks: tuple[Mark, ...]  # n: a line may be broken here and solid there
+    right_marks: tuple[Mark, ...]
 
     @property
     def polygon(self) -> BaseGeometry:
@@ -74,18 +75,25 @@ def _sample(carla_map: Any, span: LaneSpan) -> LaneShape | None:
     table = np.array(rows, np.float64)
     if span.lane > 0:  # carla.Map turns left lanes into their driving direction; walk along it too
         table = table[::-1]
+        waypoints.reverse()
     centre, heading, width = table[:, :3], table[:, 3], table[:, 4]
     if width.max() < 0.05:
         return None
     sideways = np.stack([-np.sin(heading), np.cos(heading), np.zeros_like(heading)], 1) * (width / 2)[:, None]
-    middle = waypoints[len(waypoints) // 2]
     return LaneShape(
         span, centre, centre - sideways, centre + sideways, width, heading,
-        _mark(middle.left_lane_marking), _mark(middle.right_lane_marking),
+        _marks(waypoints, "left_lane_marking"), _marks(waypoints, "right_lane_marking"),
     )  # fmt: skip
 
 
-def _mark(marking: Any) -> tuple[str, str, float]:
+def _marks(waypoints: list[Any], side: str) -> tuple[Mark, ...]:
+    """The mark at each sample. Most lanes have the same from end to end, and asking for each takes time."""
+    count = len(waypoints)
+    probes = {_mark(getattr(waypoints[k], side)) for k in (0, count // 2, count - 1)}
+    return (probes.pop(),) * count if len(probes) == 1 else tuple(_mark(getattr(w, side)) for w in waypoints)
+
+
+def _mark(marking: Any) -> Mark:
     if marking is None:
         return "NONE", "White", 0.0
     return str(marking.type), str(marking.color), float(marking.width)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from shapely.geometry import LineString, Polygon
 from shapely.ops import substring
 
-from roadworthy.agent.town.lanes import LaneShape
+from roadworthy.agent.town.lanes import LaneShape, Mark
 from roadworthy.agent.town.signals import Signal
 
 Array = NDArray[np.float64]
@@ -41,7 +41,7 @@ def lane_markings(lanes: tuple[LaneShape, ...]) -> list[Marking]:
     for shape in lanes:
         if shape.span.kind not in ("driving", "bidirectional", "shoulder"):
             continue
-        for side, border, mark in ((-1, shape.left, shape.left_mark), (1, shape.right, shape.right_mark)):
+        for side, border, marks in ((-1, shape.left, shape.left_marks), (1, shape.right, shape.right_marks)):
             lane = shape.span.lane
             # The neighbour that shares the border: inwards on the left, outwards on the right (ids skip 0).
             outward = 1 if lane > 0 else -1
@@ -51,8 +51,16 @@ def lane_markings(lanes: tuple[LaneShape, ...]) -> list[Marking]:
             if twin is not None and _paints_first(twin, shape):
                 continue
             inset = 0.25 if side > 0 and (twin is None or twin.span.kind == "sidewalk") else 0.0
-            found += _border(border, mark, side * -inset)
+            for piece, mark in _pieces(border, marks):
+                found += _border(piece, mark, side * -inset)
     return found
+
+
+def _pieces(border: Array, marks: tuple[Mark, ...]) -> list[tuple[Array, Mark]]:
+    """The stretches of a border [n, 3] with one mark each; neighbours share the sample where the mark changes."""
+    starts = [0, *(k for k in range(1, len(marks)) if marks[k] != marks[k - 1])]
+    ends = [*starts[1:], len(marks) - 1]
+    return [(border[start : end + 1], marks[start]) for start, end in zip(starts, ends, strict=True) if end > start]
 
 
 def _paints_first(twin: LaneShape, shape: LaneShape) -> bool:
@@ -60,7 +68,7 @@ def _paints_first(twin: LaneShape, shape: LaneShape) -> bool:
     return twin.span.kind in ("driving", "bidirectional", "shoulder") and twin.span.lane > shape.span.lane
 
 
-def _border(border: Array, mark: tuple[str, str, float], offset: float) -> list[Marking]:
+def _border(border: Array, mark: Mark, offset: float) -> list[Marking]:
     kind, colour, width = mark[0].lower(), mark[1].lower(), mark[2] if mark[2] > 0.02 else _LINE_WIDTH
     colour = colour if colour in ("yellow", "blue", "green", "red") else "white"
     if not any(word in kind for word in ("solid", "broken", "botts")):

@@ -88,4 +88,5 @@ def _paint(actor: Actor) -> tuple[float, float, float]:
         r, g, b = actor.colour
         return r / 255, g / 255, b / 255
     hue = (actor.ordinal * 0.61803) % 1.0
-    return tuple(0.15 + 0.7 * abs(((hue * 6 + shift) % 6) / 3 - 1) for shift in (0, 2, 4))  # type: ignore[return-value]
+    red, green, blue = (0.15 + 0.7 * abs(((hue * 6 + shift) % 6) / 3 - 1) for shift in (0, 2, 4))
+    return red, green, blue

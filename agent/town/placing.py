@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadworthy.agent.town.actors import LAMPS_PER_ACTOR
-from roadworthy.agent.town.compiling import kernel
+from roadworthy.agent.town.compiling import Ints, Singles, kernel
 from roadworthy.agent.town.mesh_pool import MeshKey, MeshPool
 
 F = np.float32
@@ -59,10 +59,12 @@ def _second_colour(kind: tuple[str, float, float, float], first: tuple[float, fl
 
 
 @kernel
-def place(  # type: ignore[no-untyped-def]
-    actors, planes, pool_spans, pool_vertices, pool_normals, pool_uv, pool_colours, pool_faces, pool_surface, pool_tint,
-    vertices, normals, uv, colours, faces, surface, first_vertex, first_face, placed,
-):  # fmt: skip
+def place(
+    actors: Singles, planes: Singles, pool_spans: Ints, pool_vertices: Singles, pool_normals: Singles, pool_uv: Singles,
+    pool_colours: Singles, pool_faces: Ints, pool_surface: Ints, pool_tint: NDArray[np.uint8], vertices: Singles,
+    normals: Singles, uv: Singles, colours: Singles, faces: Ints, surface: Ints, first_vertex: int, first_face: int,
+    placed: Ints,
+) -> tuple[int, int]:  # fmt: skip
     """Copy the meshes of all actors inside the view behind the static ones; returns the ends of vertices and faces.
 
     `placed` int32 [n, 2]: first and last face of each actor (equal when it was skipped).

@@ -8,6 +8,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,7 @@ FAR = 420.0  # [m] nothing further is drawn
 _DETAIL_RANGE = 50.0  # [m] to a tile for its near-only faces
 _SHADOW_CELL = 0.3  # [m]; larger for maps over 700 m across
 _SHADOW_RANGE = 45.0  # [m] actors further from the camera cast no shadow
+_Number = TypeVar("_Number", bound=np.generic)
 _UNSHADED = np.array([Tag.ROADS, Tag.SIDEWALKS, Tag.TERRAIN, Tag.ROAD_LINES])
 
 
@@ -104,16 +106,12 @@ class Renderer:
 
     def _grow(self, more_vertices: int, more_faces: int) -> None:
         """Make room for actors behind the static arrays."""
-
-        def longer(array: NDArray[np.generic], static: int, extra: int) -> NDArray[np.generic]:
-            return np.concatenate([array[:static], np.zeros((extra, array.shape[1]), array.dtype)])
-
-        self._vertices = longer(self._vertices, self._vertex_count, more_vertices)  # type: ignore[assignment]
-        self._normals = longer(self._normals, self._vertex_count, more_vertices)  # type: ignore[assignment]
-        self._uv = longer(self._uv, self._vertex_count, more_vertices)  # type: ignore[assignment]
-        self._colours = longer(self._colours, self._vertex_count, more_vertices)  # type: ignore[assignment]
-        self._faces = longer(self._faces, self._face_count, more_faces)  # type: ignore[assignment]
-        self._surface = longer(self._surface, self._face_count, more_faces)  # type: ignore[assignment]
+        self._vertices = _longer(self._vertices, self._vertex_count, more_vertices)
+        self._normals = _longer(self._normals, self._vertex_count, more_vertices)
+        self._uv = _longer(self._uv, self._vertex_count, more_vertices)
+        self._colours = _longer(self._colours, self._vertex_count, more_vertices)
+        self._faces = _longer(self._faces, self._face_count, more_faces)
+        self._surface = _longer(self._surface, self._face_count, more_faces)
         self._points = np.zeros((self._vertex_count + more_vertices, 3), np.float32)
         self._number_of = np.full(self._face_count + more_faces, -1, np.int32)
         self._seen = np.zeros(self._face_count + more_faces, np.int32)
@@ -219,3 +217,8 @@ class Renderer:
             self._dirty,
         )  # fmt: skip
         return drift
+
+
+def _longer(array: NDArray[_Number], static: int, extra: int) -> NDArray[_Number]:
+    """The first `static` rows of an array [n, m], and `extra` empty ones behind them."""
+    return np.concatenate([array[:static], np.zeros((extra, array.shape[1]), array.dtype)])

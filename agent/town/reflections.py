@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from roadworthy.agent.town.compiling import inner_kernel
+from roadworthy.agent.town.compiling import Ints, Singles, inner_kernel
 from roadworthy.agent.town.skylight import clouds_at, mirror_one
 from roadworthy.agent.town.strip import (
     DARKNESS,
@@ -31,7 +31,7 @@ F = np.float32
 
 
 @inner_kernel
-def wet_ground(s, n, wet, puddles, clouds):  # type: ignore[no-untyped-def]
+def wet_ground(s: Singles, n: int, wet: float, puddles: float, clouds: Singles) -> None:
     """Wet, level ground darkens and mirrors the sky; puddles, where the ground lies lowest, mirror more."""
     for i in range(n):
         s[SCRATCH_A + i] = F(0.0)
@@ -53,7 +53,9 @@ def wet_ground(s, n, wet, puddles, clouds):  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def window_panes(s, q, n, first_facade, window_cells, night, light, clouds):  # type: ignore[no-untyped-def]
+def window_panes(
+    s: Singles, q: Ints, n: int, first_facade: int, window_cells: Ints, night: float, light: Singles, clouds: Singles
+) -> None:
     """Glass mirrors the sky behind the camera; by night a third of the windows are lit."""
     for i in range(n):
         glass = s[GLASS + i]

@@ -7,7 +7,7 @@ sensor noise. Every pixel is shaded once.
 import numpy as np
 from numpy.typing import NDArray
 
-from roadworthy.agent.town.compiling import inner_kernel, kernel
+from roadworthy.agent.town.compiling import Ints, Singles, inner_kernel, kernel
 from roadworthy.agent.town.lamplight import light_beams, light_street
 from roadworthy.agent.town.light_vector import (
     AMBIENT_R,
@@ -91,7 +91,7 @@ SKY_DEPTH = F(1000.0)  # [m] CARLA's far plane
 HAS_SKY, HAS_FACADE, HAS_LEVEL_GROUND = 1, 2, 4  # what a strip shows
 
 
-def strip_arrays() -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.uint64], NDArray[np.float32]]:
+def strip_arrays() -> tuple[Singles, Ints, NDArray[np.uint64], Singles]:
     """Room for a strip: quantities, whole numbers, mixed texels, colours. Made here, as numba would compile it for seconds."""
     return (
         np.zeros(STRIP_SIZE, np.float32), np.zeros(FACTS_SIZE, np.int32), np.zeros(STRIP, np.uint64),
@@ -100,11 +100,13 @@ def strip_arrays() -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.u
 
 
 @kernel
-def shade(  # type: ignore[no-untyped-def]
-    s, q, mixed, colour, numbers, depth, sky_number, records, facts, window_cells, first_facade, eye, axes, half_x, half_y,
-    light, texels, shadow, drift_x, drift_y, origin_x, origin_y, cell, lamp_map, lamp_cell, headlamps, clouds, noise,
-    noise_offset, bgra, tags, instances, metres,
-):  # fmt: skip
+def shade(
+    s: Singles, q: Ints, mixed: NDArray[np.uint64], colour: Singles, numbers: Ints, depth: Singles, sky_number: int,
+    records: Singles, facts: Ints, window_cells: Ints, first_facade: int, eye: Singles, axes: Singles, half_x: float,
+    half_y: float, light: Singles, texels: NDArray[np.uint64], shadow: NDArray[np.int16], drift_x: float, drift_y: float,
+    origin_x: float, origin_y: float, cell: float, lamp_map: Singles, lamp_cell: float, headlamps: Singles, clouds: Singles,
+    noise: Singles, noise_offset: int, bgra: NDArray[np.uint32], tags: NDArray[np.uint8], instances: Ints, metres: Singles,
+) -> None:  # fmt: skip
     """Colour, tag, instance and depth of every pixel.
 
     `s`, `q`, `mixed`, `colour`: what `strip_arrays` makes; `numbers` int32 [H, W]: rows of `records` and `facts`, -1 for sky,
@@ -153,7 +155,10 @@ def shade(  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def lay_out(s, q, n, numbers, depth, sky_number, records, facts, first_facade, nx, step, ny):  # type: ignore[no-untyped-def]
+def lay_out(
+    s: Singles, q: Ints, n: int, numbers: Ints, depth: Singles, sky_number: int, records: Singles, facts: Ints,
+    first_facade: int, nx: float, step: float, ny: float,
+) -> int:  # fmt: skip
     """Spread over a strip what the triangles under it fix, run by run; returns what the strip shows."""
     for i in range(n):
         s[W + i] = F(1.0) / depth[i] if depth[i] > F(0.0) else F(0.0)
@@ -223,7 +228,7 @@ def lay_out(s, q, n, numbers, depth, sky_number, records, facts, first_facade, n
 
 
 @inner_kernel
-def trace_rays(s, n, nx, step, ny, axes, eye):  # type: ignore[no-untyped-def]
+def trace_rays(s: Singles, n: int, nx: float, step: float, ny: float, axes: Singles, eye: Singles) -> None:
     """The ray through each pixel and the place where it ends."""
     row_x = axes[2, 0] + axes[1, 0] * ny
     row_y = axes[2, 1] + axes[1, 1] * ny
@@ -241,7 +246,7 @@ def trace_rays(s, n, nx, step, ny, axes, eye):  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def develop(s, n, light, noise, noise_start, colour):  # type: ignore[no-untyped-def]
+def develop(s: Singles, n: int, light: Singles, noise: Singles, noise_start: int, colour: Singles) -> None:
     """Bring light, texture, reflection and haze together, then expose with sensor noise: `colour` [3 * STRIP], 0 to 255."""
     fog_start, fog_density, grainy = light[FOG_START], light[FOG_DENSITY], light[NOISE]
     for i in range(n):
@@ -267,7 +272,7 @@ def develop(s, n, light, noise, noise_start, colour):  # type: ignore[no-untyped
 
 
 @inner_kernel
-def write(colour, n, bgra):  # type: ignore[no-untyped-def]
+def write(colour: Singles, n: int, bgra: NDArray[np.uint32]) -> None:
     """The strip's pixels as CARLA sends them: blue, green, red, 255."""
     for i in range(n):
         red = np.uint32(colour[i])
@@ -277,7 +282,7 @@ def write(colour, n, bgra):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def draw_rain(bgra, amount, brightness, slant, seed):  # type: ignore[no-untyped-def]
+def draw_rain(bgra: NDArray[np.uint8], amount: int, brightness: float, slant: float, seed: int) -> None:
     """Streaks over the picture uint8 [H, W, 4]: `amount` of them, `slant` columns per row."""
     height, width = bgra.shape[0], bgra.shape[1]
     state = np.uint64(seed) * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)

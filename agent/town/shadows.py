@@ -8,15 +8,20 @@ is higher shades what is lower.
 import math
 
 import numpy as np
+import numpy.typing as npt
 
-from roadworthy.agent.town.compiling import kernel
+from roadworthy.agent.town.compiling import Ints, Singles, kernel
 
 F = np.float32
+Heights = npt.NDArray[np.int16]  # [cm]
 NOTHING = -32000  # [cm] a cell that no shadow falls on
 
 
 @kernel
-def cast_shadows(vertices, faces, first, last, drift_x, drift_y, origin_x, origin_y, cell, shadow):  # type: ignore[no-untyped-def]
+def cast_shadows(
+    vertices: Singles, faces: Ints, first: int, last: int, drift_x: float, drift_y: float, origin_x: float, origin_y: float,
+    cell: float, shadow: Heights,
+) -> None:  # fmt: skip
     """Draw faces into the shadow map, which is laid out on the ground.
 
     A point (x, y, z) throws its shadow on (x - drift_x z, y - drift_y z) at level 0; the map keeps the highest z [cm, int16]
@@ -61,9 +66,10 @@ def cast_shadows(vertices, faces, first, last, drift_x, drift_y, origin_x, origi
 
 
 @kernel
-def actor_shadows(  # type: ignore[no-untyped-def]
-    vertices, faces, placed, actors, eye, reach, drift_x, drift_y, origin_x, origin_y, cell, base, shadow, dirty
-):
+def actor_shadows(
+    vertices: Singles, faces: Ints, placed: Ints, actors: Singles, eye: Singles, reach: float, drift_x: float, drift_y: float,
+    origin_x: float, origin_y: float, cell: float, base: Heights, shadow: Heights, dirty: Ints,
+) -> Ints:  # fmt: skip
     """Put back what `dirty` int32 [n, 4] covers, then draw the shadows of actors within `reach`; returns the new `dirty`."""
     rows, columns = shadow.shape
     for k in range(dirty.shape[0]):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from roadworthy.agent.town.compiling import inner_kernel
+from roadworthy.agent.town.compiling import Singles, inner_kernel
 from roadworthy.agent.town.light_vector import (
     AMBIENT_R,
     CLOUD_SIZE,
@@ -38,7 +38,7 @@ F = np.float32
 
 
 @inner_kernel
-def clouds_at(table, u, v):  # type: ignore[no-untyped-def]
+def clouds_at(table: Singles, u: np.float32, v: np.float32) -> np.float32:
     """Bilinear look-up in a tileable square table, one cell per unit."""
     fu = np.floor(u)
     fv = np.floor(v)
@@ -50,11 +50,12 @@ def clouds_at(table, u, v):  # type: ignore[no-untyped-def]
     j1 = (j0 + 1) & (CLOUD_SIZE - 1)
     low = table[j0, i0] * (F(1.0) - gu) + table[j0, i1] * gu
     high = table[j1, i0] * (F(1.0) - gu) + table[j1, i1] * gu
-    return low * (F(1.0) - gv) + high * gv
+    value: np.float32 = low * (F(1.0) - gv) + high * gv
+    return value
 
 
 @inner_kernel
-def mirror_sky(s, n, everywhere, light, clouds):  # type: ignore[no-untyped-def]
+def mirror_sky(s: Singles, n: int, everywhere: bool, light: Singles, clouds: Singles) -> None:
     """Colour of the sky along the rays of a strip, for pixels that show no sky as a level mirror turns them upwards.
 
     Unless `everywhere`, only pixels that show sky get the right colour.
@@ -85,7 +86,7 @@ def mirror_sky(s, n, everywhere, light, clouds):  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def mirror_one(s, i, rx, ry, rz, light, clouds):  # type: ignore[no-untyped-def]
+def mirror_one(s: Singles, i: int, rx: np.float32, ry: np.float32, rz: np.float32, light: Singles, clouds: Singles) -> None:
     """The same for one pixel of a strip in a direction of its own (rz >= 0)."""
     length = F(1.0) / math.sqrt(rx * rx + ry * ry + rz * rz)
     up = rz * length
@@ -102,20 +103,20 @@ def mirror_one(s, i, rx, ry, rz, light, clouds):  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def _cover(value, up, light):  # type: ignore[no-untyped-def]
+def _cover(value: np.float32, up: np.float32, light: Singles) -> np.float32:
     """How much of the sky a cloud hides; clouds thin out towards the horizon."""
     thick = min(max((value - F(1.4) + F(2.7) * light[CLOUDS]) * F(0.9), F(0.0)), F(1.0))
     return thick * min(up * F(9.0), F(1.0)) if up > F(0.01) else F(0.0)
 
 
 @inner_kernel
-def _blend(up):  # type: ignore[no-untyped-def]
+def _blend(up: np.float32) -> np.float32:
     """Share of the zenith's colour at the sine `up` of the height over the horizon."""
     return min((F(1.0) - (F(1.0) - up) * (F(1.0) - up)) * F(1.35), F(1.0))
 
 
 @inner_kernel
-def _glow(toward, light):  # type: ignore[no-untyped-def]
+def _glow(toward: np.float32, light: Singles) -> np.float32:
     """The sun's halo at the cosine `toward` from it."""
     t4 = toward * toward
     t4 = t4 * t4
@@ -125,12 +126,14 @@ def _glow(toward, light):  # type: ignore[no-untyped-def]
     t256 = t256 * t256
     t256 = t256 * t256
     t256 = t256 * t256
-    return light[GLOW] * (F(0.22) * t4 + F(0.35) * t16 + F(1.6) * t256)
+    halo: np.float32 = light[GLOW] * (F(0.22) * t4 + F(0.35) * t16 + F(1.6) * t256)
+    return halo
 
 
 @inner_kernel
-def _tone(e, blend, cover, shade, glow, light):  # type: ignore[no-untyped-def]
+def _tone(e: np.int64, blend: np.float32, cover: np.float32, shade: np.float32, glow: np.float32, light: Singles) -> np.float32:
     """Channel `e` of the sky: an int64, as for literal numbers numba would compile it once for each."""
     clear = light[FOG_R + e] + (light[ZENITH_R + e] - light[FOG_R + e]) * blend
     cloud = (F(0.55) * light[FOG_R + e] + F(0.32) * light[AMBIENT_R + e] + F(0.28) * light[SUN_R + e]) * shade
-    return clear + (cloud - clear) * cover * F(0.85) + glow * light[SUN_R + e]
+    tone: np.float32 = clear + (cloud - clear) * cover * F(0.85) + glow * light[SUN_R + e]
+    return tone

@@ -1,8 +1,9 @@
 """Sunlight on a strip of pixels, compiled by numba: the cosine, and whether something stands in the way (`shadows.py`)."""
 
 import numpy as np
+import numpy.typing as npt
 
-from roadworthy.agent.town.compiling import inner_kernel
+from roadworthy.agent.town.compiling import Singles, inner_kernel
 from roadworthy.agent.town.strip import (
     DIRECT,
     NORMAL_X,
@@ -22,7 +23,10 @@ F = np.float32
 
 
 @inner_kernel
-def light_sun(s, n, sun_x, sun_y, sun_z, shadow, drift_x, drift_y, origin_x, origin_y, cell):  # type: ignore[no-untyped-def]
+def light_sun(
+    s: Singles, n: int, sun_x: float, sun_y: float, sun_z: float, shadow: npt.NDArray[np.int16], drift_x: float, drift_y: float,
+    origin_x: float, origin_y: float, cell: float,
+) -> None:  # fmt: skip
     """Share of direct sun: the cosine times how many of the four nearest shadow cells leave the place lit."""
     per_cell = F(1.0) / cell
     rows, columns = shadow.shape

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from roadworthy.agent.town.compiling import inner_kernel
+from roadworthy.agent.town.compiling import Singles, inner_kernel
 from roadworthy.agent.town.strip import (
     DENSITY,
     FIRST_TEXEL,
@@ -48,7 +48,7 @@ def packed_textures() -> NDArray[np.uint64]:
 
 
 @inner_kernel
-def find_texels(s, n):  # type: ignore[no-untyped-def]
+def find_texels(s: Singles, n: int) -> None:
     """Choose each pixel's level of detail from its footprint on the surface, and the texels there."""
     for i in range(n):
         # Half-way corrected for the grazing angle, whose cosine is the plane's distance over the pixel's.
@@ -88,7 +88,7 @@ def find_texels(s, n):  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def mix_texels(s, n, texels, mixed):  # type: ignore[no-untyped-def]
+def mix_texels(s: Singles, n: int, texels: NDArray[np.uint64], mixed: NDArray[np.uint64]) -> None:
     """Mix the four texels round each place. `texels` uint64 [T]: red, green, blue and glass in 16 bits each."""
     for i in range(n):
         u = int(s[SHARE_U + i])

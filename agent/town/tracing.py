@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from roadworthy.agent.town.actors import actor_mesh
 from roadworthy.agent.town.bvh import Forest, Tree
-from roadworthy.agent.town.compiling import inner_kernel, kernel
+from roadworthy.agent.town.compiling import Ints, Singles, inner_kernel, kernel
 from roadworthy.agent.town.mesh import Mesh
 from roadworthy.agent.town.mesh_pool import MeshKey
 from roadworthy.agent.town.raster import ActorPose
@@ -82,10 +82,11 @@ class Tracer:
 
 
 @kernel
-def _cast(  # type: ignore[no-untyped-def]
-    origin, directions, reach, spans, boxes, links, corners, tags, spans_m, boxes_m, links_m, corners_m, tags_m, table, index,
-    distance, tag, actor, cosine,
-):  # fmt: skip
+def _cast(
+    origin: Floats, directions: Floats, reach: float, spans: Ints, boxes: Singles, links: Ints, corners: Singles, tags: Ints,
+    spans_m: Ints, boxes_m: Singles, links_m: Ints, corners_m: Singles, tags_m: Ints, table: Floats, index: Ints,
+    distance: Floats, tag: Ints, actor: Ints, cosine: Floats,
+) -> None:  # fmt: skip
     stack = np.empty(STACK, np.int64)
     for ray in range(directions.shape[0]):
         dx, dy, dz = directions[ray]
@@ -116,7 +117,10 @@ def _cast(  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def _descend(x, y, z, dx, dy, dz, reach, boxes, links, corners, first_node, first_triangle, stack):  # type: ignore[no-untyped-def]
+def _descend(
+    x: float, y: float, z: float, dx: float, dy: float, dz: float, reach: float, boxes: Singles, links: Ints, corners: Singles,
+    first_node: int, first_triangle: int, stack: NDArray[np.int64],
+) -> tuple[float, int, float]:  # fmt: skip
     """Distance, triangle (-1: none) and cosine of the nearest front face that a ray meets within `reach`."""
     ix = 1.0 / dx if abs(dx) > 1e-12 else 1e12
     iy = 1.0 / dy if abs(dy) > 1e-12 else 1e12
@@ -152,7 +156,7 @@ def _descend(x, y, z, dx, dy, dz, reach, boxes, links, corners, first_node, firs
 
 
 @inner_kernel
-def _enter(box, x, y, z, ix, iy, iz):  # type: ignore[no-untyped-def]
+def _enter(box: Singles, x: float, y: float, z: float, ix: float, iy: float, iz: float) -> float:
     """Distance at which a ray enters a box (at least 0), infinite when it misses."""
     a, b = (box[0] - x) * ix, (box[3] - x) * ix
     near, far = min(a, b), max(a, b)
@@ -160,13 +164,12 @@ def _enter(box, x, y, z, ix, iy, iz):  # type: ignore[no-untyped-def]
     near, far = max(near, min(a, b)), min(far, max(a, b))
     a, b = (box[2] - z) * iz, (box[5] - z) * iz
     near, far = max(near, min(a, b)), min(far, max(a, b))
-    if far < max(near, 0.0):
-        return np.inf
-    return max(near, 0.0)
+    entry: float = max(near, 0.0)
+    return np.inf if far < entry else entry
 
 
 @inner_kernel
-def _meet(corner, x, y, z, dx, dy, dz):  # type: ignore[no-untyped-def]
+def _meet(corner: Singles, x: float, y: float, z: float, dx: float, dy: float, dz: float) -> tuple[float, float]:
     """Distance to a triangle's front side (-1: missed) and the cosine there (Möller and Trumbore 1997)."""
     ax, ay, az = np.float64(corner[0]), np.float64(corner[1]), np.float64(corner[2])  # float() would stay float32
     ux, uy, uz = corner[3] - ax, corner[4] - ay, corner[5] - az

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from roadworthy.agent.town.compiling import kernel
+from roadworthy.agent.town.compiling import Ints, Singles, kernel
 from roadworthy.agent.town.texturing import TEXELS_PER_LAYER
 
 F = np.float32
@@ -22,7 +22,7 @@ SKY_TAG, ROAD_TAG, SIDEWALK_TAG, LINE_TAG = 11, 1, 2, 24
 
 
 @kernel
-def number_faces(ids, number_of, seen):  # type: ignore[no-untyped-def]
+def number_faces(ids: Ints, number_of: Ints, seen: Ints) -> int:
     """Replace the face of every pixel by its place in `seen`, the list of faces in sight; returns how many there are.
 
     `number_of` int32 [F] is -1 everywhere, before and after.
@@ -51,9 +51,10 @@ def number_faces(ids, number_of, seen):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def measure_faces(  # type: ignore[no-untyped-def]
-    seen, count, vertices, normals, uv, colours, faces, surface, lamp_levels, eye, axes, finest, records, facts
-):
+def measure_faces(
+    seen: Ints, count: int, vertices: Singles, normals: Singles, uv: Singles, colours: Singles, faces: Ints, surface: Ints,
+    lamp_levels: Singles, eye: Singles, axes: Singles, finest: float, records: Singles, facts: Ints,
+) -> None:  # fmt: skip
     """Fill `records` float32 [n, RECORD] and `facts` int32 [n, FACTS] for `count` faces of `seen`, and one row more for sky.
 
     `axes` [3, 3]: the camera's right, up, forward; `finest`: texels per repeat times the angle of a pixel.

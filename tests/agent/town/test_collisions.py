@@ -8,7 +8,18 @@ import shapely
 import shapely.affinity
 
 from roadworthy.agent.town.blueprints import BLUEPRINTS, Blueprint
-from roadworthy.agent.town.bodies import BOTTOM, HALF_LENGTH, HALF_WIDTH, REACH, TOP, Bodies, Kind
+from roadworthy.agent.town.bodies import (
+    BOTTOM,
+    HALF_LENGTH,
+    HALF_WIDTH,
+    REACH,
+    REVERSE,
+    THROTTLE,
+    TOP,
+    YAW,
+    Bodies,
+    Kind,
+)
 from roadworthy.agent.town.boxes import StaticBoxes, overlap
 from roadworthy.agent.town.collisions import advance, is_free
 from roadworthy.agent.town.physics import DRY, set_model
@@ -91,6 +102,41 @@ def test_bodies_do_not_pass_through_a_wall() -> None:
     assert math.hypot(*hits[0].impulse_ns[:2]) > 5000
     x, y, yaw = bodies.pose[car, 0], bodies.pose[car, 1], math.radians(bodies.pose[car, 4])
     assert overlap(x, y, yaw, *CATALOGUE["vehicle.tesla.model3"].extent[:2], 20.0, 0.0, 0.3, 0.2, 30.0)[0] < 0.1
+
+
+def test_a_contact_lets_go() -> None:
+    """A car that was pressed against a wall for seconds backs off as one that never touched it."""
+    wall = StaticBoxes.build(np.array([[12.0, 0.0, 0.0, 0.2, 30.0, 3.0]]))
+    gone = []
+    for start, pressed in ((0.0, True), (7.0, False)):
+        bodies = Bodies()
+        car = put(bodies, start, 0, 0.0)
+        if pressed:
+            bodies.control[car, THROTTLE] = 0.8
+            for _ in range(160):
+                advance(bodies, np.array([car]), 0.05, DRY, wall)
+            assert math.hypot(*bodies.velocity[car, :2]) < 0.5, "it stands against the wall"
+        before = bodies.pose[car, :2].copy()
+        bodies.control[car] = 0.0
+        bodies.control[car, THROTTLE] = bodies.control[car, REVERSE] = 1.0
+        for _ in range(60):
+            advance(bodies, np.array([car]), 0.05, DRY, wall)
+        gone.append(math.dist(before, bodies.pose[car, :2]))
+    assert gone[0] == pytest.approx(gone[1], rel=0.15)
+    assert gone[1] > 3.0
+
+
+def test_a_car_slides_along_what_it_grazes() -> None:
+    bodies = Bodies()
+    car = put(bodies, 0, 0, 12.0)
+    bodies.velocity[car] = (10 * math.cos(math.radians(12)), 10 * math.sin(math.radians(12)), 0)
+    rail = StaticBoxes.build(np.array([[30.0, 2.5, 0.0, 60.0, 0.2, 1.0]]))
+    bodies.control[car, THROTTLE] = 0.4
+    for _ in range(60):
+        advance(bodies, np.array([car]), 0.05, DRY, rail)
+    assert bodies.pose[car, 0] > 15.0
+    assert bodies.pose[car, 1] < 2.0
+    assert abs(bodies.pose[car, YAW]) < 10.0
 
 
 def test_heights_count() -> None:

@@ -80,6 +80,28 @@ def test_lines_are_white_and_yellow_solid_and_broken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", shipped())
+def test_nobody_changes_lanes_just_before_a_junction(name: str) -> None:
+    town = carla.Map(name, maps.load(name))
+    before, between = 0, 0
+    for waypoint in town.generate_waypoints(5.0):
+        for side, way in (
+            (waypoint.get_left_lane(), carla.LaneChange.Left),
+            (waypoint.get_right_lane(), carla.LaneChange.Right),
+        ):
+            beside = side is not None and side.lane_type == carla.LaneType.Driving and side.lane_id * waypoint.lane_id > 0
+            if waypoint.is_junction or not beside:
+                continue
+            allowed = bool(waypoint.lane_change & way)
+            if any(ahead.is_junction for ahead in waypoint.next(25.0)):
+                before += 1
+                assert not allowed, f"the line is broken at {waypoint}"
+            elif not any(ahead.is_junction for ahead in waypoint.next(35.0)):
+                between += allowed
+    assert before > 10
+    assert between > 10
+
+
+@pytest.mark.parametrize("name", shipped())
 def test_oncoming_lane_is_a_left_neighbour_behind_a_centre_line(name: str) -> None:
     town = carla.Map(name, maps.load(name))
     inner = [w for w in town.generate_waypoints(15.0) if not w.is_junction and abs(w.lane_id) == 1]

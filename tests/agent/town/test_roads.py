@@ -111,6 +111,27 @@ def test_paint_is_on_the_road_and_of_several_kinds(roads: RoadNetwork) -> None:
     assert 0.01 < painted.area / roads.drivable.area < 0.2
 
 
+def test_each_stretch_of_a_line_is_painted_as_the_map_says(roads: RoadNetwork) -> None:
+    """A line that is broken here and solid there, as before Town01's crossings and the shipped towns' junctions."""
+    solid = shapely.union_all([m.polygon for m in roads.markings if m.kind == "solid"])
+    shapely.prepare(solid)
+    found = {"Solid": 0, "Broken": 0, "NONE": 0}
+    for waypoint in roads.map.generate_waypoints(3.0):
+        kind = str(waypoint.left_lane_marking.type)
+        around = [*waypoint.next(3.0), *waypoint.previous(3.0)]
+        settled = len(around) == 2 and all(
+            (w.road_id, str(w.left_lane_marking.type)) == (waypoint.road_id, kind) for w in around
+        )
+        if waypoint.is_junction or kind not in found or not settled:
+            continue
+        place, right = waypoint.transform.location, waypoint.transform.get_right_vector()
+        border = place - right * (waypoint.lane_width / 2)
+        painted = solid.distance(shapely.Point(border.x, border.y)) < 0.2
+        assert painted == (kind == "Solid"), f"a {kind} line at {waypoint}"
+        found[kind] += 1
+    assert found["Broken"] > 10
+
+
 def test_speed_signs_have_limits(roads: RoadNetwork) -> None:
     limits = {signal.value for signal in roads.signals if signal.kind == "speed"}
     assert limits
