@@ -46,6 +46,8 @@ class Episode:
     rescues: int = 0  # times the ego was put back on its route
     outside_m: float = 0.0  # [m] driven with more than half of the car outside its lane: its centre is outside
     trajectory: tuple[tuple[float, float], ...] = ()  # x, y [m] once a second
+    # What driving it again takes: suite, index of the drive, and model and policy (paths seen from the file, SHA-256).
+    again: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of this episode (`reward_sum` is called `return` there)."""
@@ -61,7 +63,7 @@ class Episode:
         values = dict(record)
         if "return" in values:
             values["reward_sum"] = values.pop("return")
-        required = {f.name for f in fields(cls)} - {"versions", "rescues", "outside_m", "trajectory"}
+        required = {f.name for f in fields(cls)} - {"versions", "rescues", "outside_m", "trajectory", "again"}
         missing = sorted(required - set(values))
         if missing:
             raise BadInput(f"{source}: an episode lacks {', '.join(missing)}; was this file written by `roadworthy drive`?")

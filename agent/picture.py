@@ -10,16 +10,21 @@ from roadworthy.agent.ego import Moment
 from roadworthy.agent.routes import Route
 
 MAP_SPAN_M = 60.0  # [m] that the map shows across
-GREY, ROUTE, DONE, CAR = (45, 45, 48), (80, 160, 255), (110, 110, 115), (255, 200, 60)
+EGO_HALF_M = np.array([2.4, 1.0])  # [m] half length and width that the ego is drawn with
+GREY, ROUTE, DONE, CAR, OTHER = (45, 45, 48), (80, 160, 255), (110, 110, 115), (255, 200, 60), (235, 90, 150)
 
 
 def picture(moment: Moment, route: Route, prediction: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
     """Return `uint8 [H, n*W, 3]`: frame | painted prediction `[H, W, 3]` (if any) | map, -y up, the ego in the middle."""
-    panels = [moment.frame, *([] if prediction is None else [prediction]), _map(moment, route, moment.frame.shape[0])]
+    panels = [moment.frame, *([] if prediction is None else [prediction]), route_map(moment, route, moment.frame.shape[0])]
     return np.concatenate(panels, axis=1)
 
 
-def _map(moment: Moment, route: Route, size: int) -> npt.NDArray[np.uint8]:
+def route_map(moment: Moment, route: Route, size: int, others: npt.NDArray[np.float64] | None = None) -> npt.NDArray[np.uint8]:
+    """Return the map `uint8 [size, size, 3]` around the ego, -y up: the way done and to go, the ego, and other road users.
+
+    `others` `[K, 7]` are those of `roadworthy.agent.expert.Situation`; None draws nobody.
+    """
     image = Image.new("RGB", (size, size), GREY)
     draw = ImageDraw.Draw(image)
     scale = size / MAP_SPAN_M
@@ -29,8 +34,22 @@ def _map(moment: Moment, route: Route, size: int) -> npt.NDArray[np.uint8]:
     for points, colour in ((places[: passed + 1], DONE), (places[passed:], ROUTE)):
         if len(points) > 1:
             draw.line(points, fill=colour, width=width)
-    yaw = np.radians(moment.yaw_deg)
-    forward, right = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
-    corners = [size / 2 + scale * (a * 2.4 * forward + b * right) for a, b in ((1, -1), (1, 1), (-1, 1), (-1, -1))]
-    draw.polygon([tuple(corner) for corner in corners], fill=CAR)
+    for x, y, _, _, yaw, half_length, half_width in () if others is None else others:
+        centre = (np.array([x, y]) - (moment.x, moment.y)) * scale + size / 2
+        _box(draw, centre, yaw, scale * np.array([half_length, half_width]), OTHER)
+    _box(draw, np.full(2, size / 2), float(np.radians(moment.yaw_deg)), scale * EGO_HALF_M, CAR)
     return np.asarray(image)
+
+
+def _box(
+    draw: ImageDraw.ImageDraw,
+    centre: npt.NDArray[np.float64],
+    yaw: float,
+    half: npt.NDArray[np.float64],
+    colour: tuple[int, int, int],
+) -> None:
+    """Draw a road user of `half` length and width in pixels, turned by `yaw` radians; a person is at least a dot."""
+    forward, right = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
+    length, width = np.maximum(half, 1.5)
+    corners = [centre + a * length * forward + b * width * right for a, b in ((1, -1), (1, 1), (-1, 1), (-1, -1))]
+    draw.polygon([tuple(corner) for corner in corners], fill=colour)
