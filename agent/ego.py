@@ -1,7 +1,8 @@
-"""The ego car in a session: placed on a route, driven one tick at a time, and measured. Never respawned, only teleported.
+"""An ego car in a world: placed on a route, driven one tick at a time, and measured. Never respawned, only teleported.
 
-CARLA servers leak with every sensor that is spawned again, so one car, one camera and one collision sensor serve all
-episodes of a session. Traffic is made anew for each episode: the same assignment gives the same traffic.
+CARLA servers leak with every sensor that is spawned again, so one car, its cameras and one collision sensor serve all
+episodes of a session. An ego that has the world to itself ticks it (`begin`, `advance`, `put_back`); egos that share one are
+told what to do (`take`, `place`, `control`), then the world ticks once, and each measures what that did (`measure`).
 """
 
 from __future__ import annotations
@@ -22,13 +23,11 @@ from roadworthy.agent.infractions import Contact
 from roadworthy.agent.lanegraph import LaneGraph, lane_key
 from roadworthy.agent.routes import Route
 from roadworthy.agent.session import Session
-from roadworthy.agent.traffic import Traffic
-from roadworthy.agent.weather import get_weather, vary
+from roadworthy.agent.world import World
 from roadworthy.runtime.errors import BadInput
 
 CAR = "vehicle.tesla.model3"  # the one that recordings are made with
 DROP_M = 0.3  # [m] above the ground, where a teleported car is let go
-SETTLE_TICKS = 5  # until a placed car stands still and its frames are its own
 STOP_LINE_M = 1.5  # [m] a stop line this close beside the route is the route's
 CLEAR_M = 8.0  # [m] from other actors where the ego is put back
 YIELD_M = 35.0  # [m] before a stop line, where a light that gives way to the ego turns green
@@ -86,17 +85,18 @@ class Ego:
         *,
         lights_yield: bool = True,
         cameras: Sequence[str] = (COLOUR,),
+        world: World | None = None,
     ) -> None:
         """Spawn the car with its camera and collision sensor somewhere on the session's map.
 
         With `lights_yield` the traffic lights turn green for the ego, and red for everybody else at that junction, as for a
         fire engine: the paper's infractions know no red light, and no wait for one tells two segmenters apart.
-        `cameras` are kinds of `sensor.camera.<kind>` on the same pose; see `cameras_for`.
+        `cameras` are kinds of `sensor.camera.<kind>` on the same pose; see `cameras_for`. `world` is shared with other egos;
+        without one the ego has its own.
         """
         self.session = session
         self.lights_yield = lights_yield
-        self.lanes = LaneGraph(session.map)
-        self._traffic: Traffic | None = None
+        self.world = world or World(session)
         self._contacts: queue.SimpleQueue[Contact] = queue.SimpleQueue()
         library = session.world.get_blueprint_library()
         self.car = self._spawn_car(library, car)
@@ -113,12 +113,17 @@ class Ego:
             max_steer_deg=float(physics.wheels[0].max_steer_angle), half_length_m=extent.x, half_width_m=extent.y
         )
         self._lights = self._stop_lines()
-        self._extents: dict[int, tuple[float, float]] = {}
         self._stops: list[tuple[float, carla.TrafficLight]] = []
         self._groups: dict[int, list[carla.TrafficLight]] = {}
         self._assignment: Assignment | None = None
         self._corridor: Corridor | None = None
         self._along_m = 0.0
+        self.world.egos.append(self)
+
+    @property
+    def lanes(self) -> LaneGraph:
+        """The lanes of the map."""
+        return self.world.lanes
 
     def _spawn_car(self, library: carla.BlueprintLibrary, car: str) -> carla.Actor:
         blueprint = library.find(car)
@@ -136,63 +141,51 @@ class Ego:
 
     def begin(self, assignment: Assignment) -> Moment:
         """Set the world up for `assignment`, put the car on its start and return the first moment."""
-        session = self.session
-        if self._traffic is not None:
-            self._traffic.destroy()
-            self._traffic = None
-        rng = np.random.default_rng(assignment.seed)
-        session.world.set_weather(vary(get_weather(assignment.weather), rng))
-        session.world.reset_all_traffic_lights()
-        self._take(assignment)
-        self._place(0.0)
-        session.tick()
-        if assignment.vehicles or assignment.walkers:  # without a Traffic Manager the client survives a dying server
-            self._traffic = Traffic(
-                session,
-                vehicles=assignment.vehicles,
-                walkers=assignment.walkers,
-                seed=assignment.seed,
-                clear=assignment.route.start.location,
-                near=assignment.route.transform_at(assignment.route.length_m / 2).location,
-            )
-        self._extents = {actor.id: (actor.bounding_box.extent.x, actor.bounding_box.extent.y) for actor in self._road_users()}
-        return self._settle()
+        return self.world.begin([(self, assignment)])[0]
 
     def go_on(self, route: Route, aside_m: float = 0.0, turned_deg: float = 0.0) -> Moment | None:
         """Start another route in the same world, `aside_m` to the right of it and turned; None if its start is taken."""
         assert self._assignment is not None, "begin() comes first"
-        if any(route.start.location.distance(actor.get_location()) < CLEAR_M for actor in self._road_users()):
+        if not self.is_clear(route):
             return None
-        self._take(replace(self._assignment, route=route))
-        self._place(0.0, aside_m, turned_deg)
-        return self._settle()
+        self.take(replace(self._assignment, route=route))
+        self.place(0.0, aside_m, turned_deg)
+        return self.world.settle([self])[0]
+
+    def is_clear(self, route: Route) -> bool:
+        """Whether nobody stands near the start of `route`."""
+        return all(route.start.location.distance(other.get_location()) >= CLEAR_M for other in self.world.others(self))
 
     def advance(self, steer: float, throttle: float, brake: float) -> Moment:
         """Apply the controls for one tick and return what it left behind."""
+        self.control(steer, throttle, brake)
+        return self.measure(self.session.tick())
+
+    def control(self, steer: float, throttle: float, brake: float) -> None:
+        """Set the controls that the next tick applies."""
         self.car.apply_control(carla.VehicleControl(throttle=throttle, steer=steer, brake=brake))
         if self.lights_yield:
             self._clear_next_light()
-        return self._measure(self.session.tick())
 
     def put_back(self) -> Moment:
         """Place the car on its route again, at the first place ahead where nobody stands."""
         route = self._route
-        occupied = [actor.get_location() for actor in self._road_users()]
+        occupied = [actor.get_location() for actor in self.world.others(self)]
         along = self._along_m
         while along < route.length_m:
             here = route.transform_at(along).location
             if all(here.distance(other) > CLEAR_M for other in occupied):
                 break
             along += 2.0
-        self._place(min(along, route.length_m - 1.0))
-        return self._settle()
+        self.place(min(along, route.length_m - 1.0))
+        return self.world.settle([self])[0]
 
     def situation(self, now: Moment) -> Situation:
         """Return everybody's place as the simulator knows it: for a demonstrating expert, never for the policy."""
         others = []
-        for actor in self._road_users():
+        for actor in self.world.others(self):
             place, speed = actor.get_transform(), actor.get_velocity()
-            half_length, half_width = self._extents[actor.id]
+            half_length, half_width = self.world.extents[actor.id]
             yaw = math.radians(place.rotation.yaw)
             others.append((place.location.x, place.location.y, speed.x, speed.y, yaw, half_length, half_width))
         red = (
@@ -204,23 +197,21 @@ class Ego:
 
     def close(self) -> None:
         """Take the traffic away; the session destroys the car and its sensors."""
-        if self._traffic is not None:
-            self._traffic.destroy()
-            self._traffic = None
+        self.world.clear()
 
     @property
     def _route(self) -> Route:
         assert self._assignment is not None, "begin() comes first"
         return self._assignment.route
 
-    def _road_users(self) -> Sequence[carla.Actor]:
-        return [] if self._traffic is None else [*self._traffic.vehicles, *self._traffic.walkers]
-
-    def _take(self, assignment: Assignment) -> None:
+    def take(self, assignment: Assignment) -> None:
+        """Follow the route of `assignment` from now on."""
         self._assignment, self._corridor = assignment, Corridor(self.session.map, assignment.route)
         self._stops = self._stops_on(assignment.route)
+        self.world.let_go(self)
 
-    def _place(self, along_m: float, aside_m: float = 0.0, turned_deg: float = 0.0) -> None:
+    def place(self, along_m: float, aside_m: float = 0.0, turned_deg: float = 0.0) -> None:
+        """Put the car on its route, `along_m` from the start, standing, the brake on; the next tick shows it there."""
         place = self._route.transform_at(along_m)
         place.location += aside_m * place.get_right_vector()
         place.location.z += DROP_M
@@ -231,21 +222,15 @@ class Ego:
         self.car.apply_control(carla.VehicleControl(brake=1.0, hand_brake=True))
         self._along_m = along_m
 
-    def _settle(self) -> Moment:
-        for _ in range(SETTLE_TICKS - 1):
-            self.session.tick()
-        self._drain_contacts()
-        moment = self._measure(self.session.tick())
-        self._drain_contacts()
-        return moment
-
-    def _drain_contacts(self) -> tuple[Contact, ...]:
+    def drain_contacts(self) -> tuple[Contact, ...]:
+        """Return what the car has touched since the last call."""
         contacts = []
         while not self._contacts.empty():
             contacts.append(self._contacts.get_nowait())
         return tuple(contacts)
 
-    def _measure(self, tick: int) -> Moment:
+    def measure(self, frame: int) -> Moment:
+        """Return what the tick that gave simulator frame `frame` left behind."""
         route, corridor = self._route, self._corridor
         assert corridor is not None
         transform, velocity = self.car.get_transform(), self.car.get_velocity()
@@ -254,7 +239,7 @@ class Ego:
         self._along_m = progress.along_m
         heading = math.radians(route.transform_at(progress.along_m).rotation.yaw)
         off_line, off_road = corridor.outside(box_points(x, y, yaw, self.model.half_length_m, self.model.half_width_m))
-        images = self._camera.read(tick)
+        images = self._camera.read(frame)
         return Moment(
             frame=rgb_of(images[COLOUR]),
             tags=tags_of(images[SEMANTIC]) if SEMANTIC in images else None,
@@ -269,16 +254,20 @@ class Ego:
             command=int(route.command_at(progress.along_m)),
             off_line=off_line,
             off_road=off_road,
-            contacts=self._drain_contacts(),
+            contacts=self.drain_contacts(),
         )
 
     def _clear_next_light(self) -> None:
         """Turn the next light on the route green, and the others of its junction red, when the ego comes near."""
-        for along_m, light in self._stops:
-            if not 0.0 < along_m - self._along_m < YIELD_M or light.get_state() == carla.TrafficLightState.Green:
-                continue
+        near = [light for along_m, light in self._stops if 0.0 < along_m - self._along_m < YIELD_M]
+        if not near:
+            self.world.let_go(self)
+        for light in near:
             if light.id not in self._groups:
                 self._groups[light.id] = list(light.get_group_traffic_lights())
+            junction = min(other.id for other in self._groups[light.id])
+            if not self.world.may_clear(junction, self) or light.get_state() == carla.TrafficLightState.Green:
+                continue
             for other in self._groups[light.id]:
                 if other.id != light.id:
                     other.set_state(carla.TrafficLightState.Red)

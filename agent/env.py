@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from roadworthy.agent.ego import Assignment, Ego, Moment, cameras_for
+from roadworthy.agent.ego import Assignment, Ego, Moment
 from roadworthy.agent.infractions import InfractionLog
 from roadworthy.agent.lanegraph import LaneGraph
 from roadworthy.agent.observation import LatentSource, Observation, action_space
@@ -32,12 +32,12 @@ from roadworthy.agent.ride import GOAL_M, Ride
 from roadworthy.agent.rules import DriveConfig, draw_assignment
 from roadworthy.agent.segdepth import SegDepthObserver, open_labels
 from roadworthy.agent.session import Session, SimulatorLost
+from roadworthy.agent.stage import Stage
+from roadworthy.agent.world import World
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.segmenter import Segmenter, load
 
 __all__ = ["GOAL_M", "DriveConfig", "DriveEnv", "DriveSegDepthEnv", "RouteEnv", "controls"]
-
-START_ATTEMPTS = 3  # simulators that may die one after the other
 
 
 class RouteEnv(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
@@ -55,39 +55,30 @@ class RouteEnv(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         self.render_mode = render_mode
         self.observation_space = cast("spaces.Space[Observation]", observer.space)
         self.action_space = cast("spaces.Space[npt.NDArray[np.float32]]", action_space())
-        self.session: Session | None = None
-        self.ego: Ego | None = None
+        self._stage = Stage(config, [observer.cameras])
         self._ride: Ride | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         """Begin an episode; `options={"assignment": Assignment}` says which, else the seed draws one."""
         super().reset(seed=seed)
         if seed is not None:
-            self._start_afresh()
+            self._stage.start_afresh()
         given = (options or {}).get("assignment")
         draw_seed = int(self.np_random.integers(2**31))
-        for attempt in range(START_ATTEMPTS):
-            try:
-                ego = self._ready()
-                assignment = given or draw_assignment(self.config, ego.lanes, draw_seed)
-                moment = ego.begin(assignment)
-                break
-            except SimulatorLost:
-                self._drop_session()
-                if attempt + 1 == START_ATTEMPTS:
-                    raise
+        assignment, moment = self._stage.attempt(lambda world: self._start(world, given, draw_seed))
         self._ride = Ride(self.config, self.observer, assignment, moment)
         return self._ride.observation, self._ride.facts()
 
     def step(self, action: npt.NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Drive for 0.1 s. Raises `BadInput` for an action that is not three finite numbers."""
-        if self.ego is None or self._ride is None:
+        ego = self.ego
+        if ego is None or self._ride is None:
             raise BadInput("step() before reset(), or after the simulator was lost: call reset() first")
         steer, throttle, brake = controls(action)
         try:
-            outcome = self._ride.step(self.ego.advance(steer, throttle, brake), self.ego.mass_kg, self.ego.put_back)
+            outcome = self._ride.step(ego.advance(steer, throttle, brake), ego.mass_kg, ego.put_back)
         except SimulatorLost as error:
-            self._drop_session()
+            self._stage.drop()
             outcome = self._ride.broken_off("error", str(error))
         return outcome.observation, outcome.reward, outcome.terminated, outcome.truncated, outcome.info
 
@@ -102,7 +93,17 @@ class RouteEnv(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
 
     def close(self) -> None:
         """End the traffic, the session and an embedded town."""
-        self._drop_session()
+        self._stage.drop()
+
+    @property
+    def session(self) -> Session | None:
+        """The session, while a simulator runs."""
+        return self._stage.session
+
+    @property
+    def ego(self) -> Ego | None:
+        """The car, while a simulator runs."""
+        return self._stage.egos[0] if self._stage.egos else None
 
     @property
     def assignment(self) -> Assignment | None:
@@ -122,44 +123,16 @@ class RouteEnv(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
     @property
     def lanes(self) -> LaneGraph:
         """The lanes of the town; starts the simulator if it does not run yet."""
-        return self._ready().lanes
+        return self._stage.ready().lanes
 
     def _begun(self) -> Ride:
         if self._ride is None:
             raise BadInput("nothing was driven before reset(): call it first")
         return self._ride
 
-    def _ready(self) -> Ego:
-        if self.ego is None:
-            self.session = Session.open(carla=self.config.carla, map=self.config.town)
-            self.ego = self._new_ego(self.session)
-        return self.ego
-
-    def _start_afresh(self) -> None:
-        """Reload an embedded town, so that the same seed gives the same frames; a real server would leak actors and memory."""
-        try:
-            ego = self._ready()
-            assert self.session is not None
-            if self.session.town is None:
-                return
-            ego.close()
-            self.session.reload()
-            self.ego = self._new_ego(self.session)
-        except SimulatorLost:
-            self._drop_session()
-
-    def _new_ego(self, session: Session) -> Ego:
-        cameras = cameras_for(self.observer.cameras, truth=self.config.truth)
-        return Ego(session, self.config.rig, lights_yield=self.config.lights_yield, cameras=cameras)
-
-    def _drop_session(self) -> None:
-        ego, session, self.ego, self.session = self.ego, self.session, None, None
-        try:
-            if ego is not None and session is not None and (session.town is None or session.town.alive()):
-                ego.close()
-        finally:
-            if session is not None:
-                session.close()
+    def _start(self, world: World, given: Assignment | None, seed: int) -> tuple[Assignment, Moment]:
+        assignment = given or draw_assignment(self.config, world.lanes, seed)
+        return assignment, world.egos[0].begin(assignment)
 
 
 class DriveEnv(RouteEnv):

@@ -17,6 +17,7 @@ from roadworthy.agent.observation import (
     LatentStack,
     Measurements,
     Observation,
+    measurement_space,
     observation_space,
     pool_latent,
 )
@@ -74,3 +75,24 @@ class LatentObserver:
         labels = self._segmenter(moment.frame[None]).labels
         assert labels is not None
         return self._segmenter.metadata.lookup_taxonomy().colourise(labels[0])
+
+
+class FrameObserver:
+    """The colour frame itself, for whoever computes latents elsewhere: `roadworthy.agent.latents`."""
+
+    cameras: tuple[str, ...] = ()
+
+    def __init__(self, height_px: int, width_px: int) -> None:
+        """Show frames of `height_px` x `width_px`."""
+        frames = spaces.Box(0, 255, (height_px, width_px, 3), np.uint8)
+        self.space = spaces.Dict({"frame": frames, "measurements": measurement_space()})
+
+    def forget(self) -> None:
+        """Nothing to forget."""
+
+    def observe(self, moment: Moment, measurements: Measurements) -> Observation:
+        """Return `frame` uint8 `[H, W, 3]` and `measurements` float32 `[9]`."""
+        return {"frame": moment.frame, "measurements": measurements}
+
+    def paint(self, moment: Moment) -> None:
+        """No prediction."""

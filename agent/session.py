@@ -40,6 +40,7 @@ class Session:
         self.town = town
         self.timeout_s = timeout_s  # [s] for every call
         self.fixed_delta_s = FIXED_DELTA_S  # [s] simulated time of one tick
+        self.frame = 0  # of the simulator, after the last tick
         self.world: carla.World = None
         self.map: carla.Map = None
         self._actors: list[carla.Actor] = []
@@ -137,7 +138,8 @@ class Session:
     def tick(self) -> int:
         """Advance the simulation by one step and return the frame number. Raises `SimulatorLost`."""
         try:
-            return int(self.world.tick(self.timeout_s))
+            self.frame = int(self.world.tick(self.timeout_s))
+            return self.frame
         except RuntimeError as error:
             raise self._lost(error) from error
 

@@ -69,9 +69,7 @@ def supervise(
                 raise BadInput(value)
             failures = 1 if progressed else failures + 1
             if kind == "error" or failures >= attempts:
-                output = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
-                tail = "\n".join(["", "the worker's last output:", *output[-LOG_LINES:]]) if output else ""
-                raise WorkerFailed(f"{value} ({failures} of {attempts} attempts){tail}")
+                raise WorkerFailed(f"{value} ({failures} of {attempts} attempts){tail(log)}")
             on_restart(value)
             time.sleep(min(2.0**failures / 4, 5.0))
 
@@ -104,7 +102,7 @@ def _attempt(
                 kind, value = receiver.recv()
             except EOFError:
                 process.join()
-                return "retry", f"the simulator's client died ({_death(process.exitcode)})", progressed
+                return "retry", f"the simulator's client died ({death(process.exitcode)})", progressed
             if kind != "report":
                 return kind, value, progressed
             progressed |= on_report(value)
@@ -118,19 +116,20 @@ def _attempt(
         receiver.close()
 
 
-def _death(exit_code: int | None) -> str:
+def tail(log: Path) -> str:
+    """Return the end of a worker's output as further lines of an error message; empty if it said nothing."""
+    output = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+    return "\n".join(["", "the worker's last output:", *output[-LOG_LINES:]]) if output else ""
+
+
+def death(exit_code: int | None) -> str:
+    """Say how a process ended: its signal or its exit code."""
     return signal.Signals(-exit_code).name if exit_code is not None and exit_code < 0 else f"exit code {exit_code}"
 
 
 def _work(sender: Connection, parent: int, log: str, task: Callable[..., Any], arguments: tuple[object, ...]) -> None:
     """Run in the worker: send what becomes of the task, then leave without the clean-up that crashes the client."""
-    _die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    # What the task puts in temporary files goes when the parent removes this folder, however the worker ends.
-    os.environ["TMPDIR"] = tempfile.tempdir = str(Path(log).parent)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(output, 1)  # the C++ client writes warnings straight to the terminal
-    os.dup2(output, 2)
+    enter_worker(parent, log)
     try:
         outcome: tuple[str, Any] = ("done", task(lambda message: sender.send(("report", message)), *arguments))
     except BadInput as error:
@@ -146,6 +145,17 @@ def _work(sender: Connection, parent: int, log: str, task: Callable[..., Any], a
     sender.send(outcome)
     sender.close()
     os._exit(0)
+
+
+def enter_worker(parent: int, log: str) -> None:
+    """Make this process a worker: it dies with its `parent`, leaves Ctrl-C to it, and writes what it says to `log`."""
+    _die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What the task puts in temporary files goes when the parent removes this folder, however the worker ends.
+    os.environ["TMPDIR"] = tempfile.tempdir = str(Path(log).parent)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(output, 1)  # the C++ client writes warnings straight to the terminal
+    os.dup2(output, 2)
 
 
 def _die_with_parent(parent: int) -> None:

@@ -1,0 +1,72 @@
+"""The simulator with the egos in it: started when first needed, and started again after it was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from roadworthy.agent.ego import Ego, cameras_for
+from roadworthy.agent.rules import DriveConfig
+from roadworthy.agent.session import Session, SimulatorLost
+from roadworthy.agent.world import World
+
+START_ATTEMPTS = 3  # simulators that may die one after the other
+
+Result = TypeVar("Result")
+
+
+class Stage:
+    """One server, one client, one world, and its egos, who stay the same for as long as the server lives."""
+
+    def __init__(self, config: DriveConfig, cameras: Sequence[Sequence[str]]) -> None:
+        """Prepare for one ego for each of `cameras`, the kinds of camera that it needs beside the colour camera."""
+        self._config = config
+        self._cameras = [cameras_for(needed, truth=config.truth) for needed in cameras]
+        self.session: Session | None = None
+        self.egos: list[Ego] = []
+
+    def ready(self) -> World:
+        """Return the world with its egos; starts the simulator if it does not run."""
+        if not self.egos:
+            self.session = Session.open(carla=self._config.carla, map=self._config.town)
+            self._enter(self.session)
+        return self.egos[0].world
+
+    def attempt(self, work: Callable[[World], Result]) -> Result:
+        """Return `work(world)`, repeated in a new simulator when it is lost; raises `SimulatorLost` after some of them."""
+        for _ in range(START_ATTEMPTS - 1):
+            try:
+                return work(self.ready())
+            except SimulatorLost:
+                self.drop()
+        return work(self.ready())
+
+    def start_afresh(self) -> None:
+        """Reload an embedded town, so that the same seed gives the same frames; a real server would leak actors and memory."""
+        try:
+            world = self.ready()
+            assert self.session is not None
+            if self.session.town is None:
+                return
+            world.clear()
+            self.session.reload()
+            self._enter(self.session)
+        except SimulatorLost:
+            self.drop()
+
+    def drop(self) -> None:
+        """End the traffic, the session and an embedded town."""
+        egos, session, self.egos, self.session = self.egos, self.session, [], None
+        try:
+            if egos and session is not None and (session.town is None or session.town.alive()):
+                egos[0].world.clear()
+        finally:
+            if session is not None:
+                session.close()
+
+    def _enter(self, session: Session) -> None:
+        config, world = self._config, World(session)
+        self.egos = [
+            Ego(session, config.rig, lights_yield=config.lights_yield, cameras=cameras, world=world)
+            for cameras in self._cameras
+        ]
