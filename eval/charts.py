@@ -140,7 +140,7 @@ def class_chart(
     """
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
     left, right, top = float(LABEL), WIDTH - 20.0, 6.0
-    row_height = 19.0
+    row_height = max(19.0, CLASS_OFFSET * len(values) + 6)
     bottom = top + row_height * len(classes)
     body = x_axis(ticks, left, right, top, bottom)
     for row, name in enumerate(classes):
@@ -160,7 +160,7 @@ def class_chart(
                 said += f" ({interval[0]:.3f} to {interval[1]:.3f})"
                 ends = [place_on(end, ticks, left, right) for end in interval]
                 body += Markup('<line class="whisker s{}" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>').format(
-                    series % len(MARKERS), *ends, y=level
+                    series % 6, *ends, y=level
                 )
             body += marker(series, place_on(number, ticks, left, right), level, 3, said)
         if absent:

@@ -10,12 +10,21 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from roadworthy.eval.entrants import entrants
 from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.plan import make_jobs
 from roadworthy.eval.report import write_report
 from roadworthy.eval.results import collect
 from roadworthy.eval.runner import Progress, ProgressCallback, read_marker, run_jobs, study_lock
-from roadworthy.eval.study import PRESETS, StudyConfig, check_study, load_study, save_study
+from roadworthy.eval.study import (
+    PRESETS,
+    ReadyModel,
+    RecordingPlan,
+    StudyConfig,
+    check_study,
+    load_study,
+    save_study,
+)
 from roadworthy.export.revision import roadworthy_version
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.machine import usable_cores
@@ -83,21 +92,80 @@ def rebuild(output: Path) -> Path:
 
 
 def check_names(study: StudyConfig) -> None:
-    """Refuse unknown models, objectives and towns before anything runs. Raises `BadInput`."""
-    from roadworthy.agent.town import maps
+    """Refuse unknown models, objectives and towns, and data and model files that do not fit, before anything runs.
+
+    Raises `BadInput`.
+    """
     from roadworthy.train.models import MODELS
     from roadworthy.train.objectives import check_spec
 
-    if study.train.model not in MODELS:
-        raise BadInput(f"{study.name}: unknown model {study.train.model!r}; known: {', '.join(MODELS)}")
-    for objective in (study.train.pretrain_objective, *study.train.objectives):
-        check_spec(objective)
+    if (train := study.train) is not None:
+        for model in train.models:
+            if model not in MODELS:
+                raise BadInput(f"{study.name}: unknown model {model!r}; known: {', '.join(MODELS)}")
+        for objective in (train.pretrain_objective, *train.objectives):
+            check_spec(objective)
+    entrants(study)
     if study.carla is None:
-        towns = {*study.train_data.towns, *study.test_data.towns, *study.drive.train_towns, *study.drive.test_towns}
-        for town in sorted(towns):
-            if town not in maps.names() and not Path(town).is_file():
-                known = ", ".join(maps.names())
-                raise BadInput(f"{study.name}: no town {town!r}; the embedded server has {known}, and takes .xodr files")
+        _check_towns(study)
+    taxonomy = _check_data(study)
+    for ready in study.models:
+        _check_ready(study, ready, taxonomy)
+
+
+def _check_towns(study: StudyConfig) -> None:
+    """Refuse towns that the embedded server does not have."""
+    from roadworthy.agent.town import maps
+
+    recorded = [data.towns for data in (study.train_data, study.test_data) if isinstance(data, RecordingPlan)]
+    driven = [study.drive.train_towns, study.drive.test_towns] if study.drive is not None else []
+    for town in sorted({town for towns in (*recorded, *driven) for town in towns}):
+        if town not in maps.names() and not Path(town).is_file():
+            known = ", ".join(maps.names())
+            raise BadInput(f"{study.name}: no town {town!r}; the embedded server has {known}, and takes .xodr files")
+
+
+def _check_data(study: StudyConfig) -> str:
+    """Return the name of the test data's taxonomy; refuse existing data that are not there, and two taxonomies."""
+    from roadworthy.runtime.taxonomy import TOWN
+    from roadworthy.train.data import open_dataset
+
+    found = {}
+    for key, data, split in (("train_data", study.train_data, "train"), ("test_data", study.test_data, "val")):
+        known = TOWN if isinstance(data, RecordingPlan) else open_dataset(data.data, data.split or split).taxonomy
+        found[key] = known.name
+    if study.train is not None and found["train_data"] != found["test_data"]:
+        raise BadInput(
+            f"{study.name}: train_data has the classes of {found['train_data']!r}, test_data those of {found['test_data']!r}; "
+            "choose data of one taxonomy"
+        )
+    return found["test_data"]
+
+
+def _check_ready(study: StudyConfig, ready: ReadyModel, taxonomy: str) -> None:
+    """Refuse a ready model that is missing, of other classes, rounded already, or without the outputs that are needed."""
+    from roadworthy.runtime.metadata import ModelMetadata
+    from roadworthy.runtime.onnx_file import read_props
+    from roadworthy.runtime.segmenter import load
+
+    path = Path(ready.path).expanduser()
+    where = f"{study.name}: model {ready.name!r}"
+    if not path.is_file() or path.suffix != ".onnx":
+        raise BadInput(f"{where}: {path} is no .onnx file; make one with roadworthy adopt or roadworthy export")
+    metadata = ModelMetadata.from_props(read_props(path), str(path))
+    if metadata.taxonomy != taxonomy:
+        raise BadInput(f"{where} predicts the classes of {metadata.taxonomy!r}, the test data are labelled in {taxonomy!r}")
+    if metadata.precision in ("fp16", "int8"):
+        raise BadInput(f"{where} is {metadata.precision} already; give its fp32 file, the study's precisions make the rest")
+    needed = {"labels", "confidence", *(("latent",) if study.drive is not None else ())}
+    lacking = sorted(needed - set(load(path, device="cpu").outputs))
+    if lacking:
+        raise BadInput(f"{where} has no output {', '.join(lacking)}; adopt or export it with it, or set drive: null")
+    if study.drive is not None and (metadata.height, metadata.width) != (study.height, study.width):
+        raise BadInput(
+            f"{where} takes frames of {metadata.width}x{metadata.height}, the drivers see {study.width}x{study.height}; "
+            "set the study's width and height to the model's"
+        )
 
 
 def repeat_command(study: StudyConfig, folder: StudyFolder) -> str:

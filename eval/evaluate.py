@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from roadworthy.eval.calibration import reliability
-from roadworthy.eval.image_scores import ImageScores, class_means, nullable
+from roadworthy.eval.image_scores import ImageScores, class_intervals, class_means, nullable
 from roadworthy.eval.segmentation import BF_TOLERANCE, contour_scores, severity_contributions
 from roadworthy.eval.statistics import cluster_bootstrap, estimate
 from roadworthy.runtime import load
@@ -43,6 +43,7 @@ def evaluate(
     ground: GroundMatrix | None = None,
     groups: Mapping[str, str] | None = None,
     examples: int = 0,
+    device: str = "cpu",
     threads: int | None = None,
     batch: int = 4,
     seed: int = 0,
@@ -59,6 +60,7 @@ def evaluate(
         groups: cluster of each image by name, for the bootstrap. By default the frames of one drive of a recording are a
             cluster (they look alike), and any other image is its own.
         examples: how many images, evenly spread over the data set, to keep with their predictions.
+        device: to run on, see `runtime.load`.
         threads: CPU threads of the runtime; None = all physical cores.
         batch: images per call.
         seed: of the bootstrap.
@@ -68,7 +70,7 @@ def evaluate(
         BadInput: the model lacks an output, its taxonomy is not the data set's, or the data set is unusable or empty.
     """
     dataset = open_dataset(data, split)
-    segmenter = load(model, device="cpu", threads=threads)
+    segmenter = load(model, device=device, threads=threads)
     metadata = segmenter.metadata
     taxonomy = dataset.taxonomy
     if metadata.taxonomy != taxonomy.name:
@@ -84,7 +86,7 @@ def evaluate(
         raise BadInput(f"{data}: the data set has no images")
     matrix = ground if ground is not None else severity(taxonomy)
     cost = np.asarray(matrix.cost, np.float64)
-    kept = set(np.linspace(0, len(dataset) - 1, examples).round().astype(int).tolist()) if examples else set()
+    kept = spread(examples, len(dataset))
     frames = output.with_suffix(".frames")
 
     if groups is None:
@@ -114,11 +116,11 @@ def evaluate(
             "iou": nullable(iou(total)),
             "bf": nullable(class_means(scores.bf)),
             "hausdorff_px": nullable(class_means(scores.hausdorff_px)),
-            **{f"{name}_interval": ends for name, ends in scores.class_intervals(resampling).items()},
+            **{f"{name}_interval": ends for name, ends in class_intervals(scores.class_statistics(), resampling).items()},
         },
         "per_group": {
-            str(group): {"classes": list(taxonomy.groups[group]), **found.to_dict()}
-            for group, found in scores.group_estimates(_members(taxonomy), resampling).items()
+            str(group): {"classes": list(taxonomy.groups[group]), **estimate(statistic, resampling).to_dict()}
+            for group, statistic in scores.group_statistics(group_members(taxonomy)).items()
         },
         "reliability": scores.reliability.sum(axis=0).tolist(),
         "confusion": total.tolist(),
@@ -131,7 +133,12 @@ def evaluate(
     return result
 
 
-def _members(taxonomy: Taxonomy) -> dict[int, list[int]]:
+def spread(count: int, images: int) -> set[int]:
+    """Return the indices of `count` images at even distances over a data set, the first and the last among them."""
+    return set(np.linspace(0, images - 1, count).round().astype(int).tolist()) if count else set()
+
+
+def group_members(taxonomy: Taxonomy) -> dict[int, list[int]]:
     """Turn the names of each importance group into train ids."""
     return {group: [taxonomy.index(name) for name in names] for group, names in taxonomy.groups.items()}
 

@@ -16,12 +16,16 @@ Row = dict[str, Any]
 
 
 def write_csv(results: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write segmenters.csv, classes.csv, comparisons.csv and episodes.csv to `folder`; returns their paths.
+    """Write the tables of a study to `folder` and return their paths.
 
+    segmenters (a row pools the training seeds), seeds, precisions, latency, classes, comparisons and episodes, each `.csv`.
     `results` is what `results.collect` wrote. What was not measured is an empty cell.
     """
     tables = {
         "segmenters": [_segmenter(segmenter) for segmenter in results["segmenters"]],
+        "seeds": list(_seeds(results)),
+        "precisions": list(_precisions(results)),
+        "latency": [_latency(row) for row in (results["latency"] or {"rows": []})["rows"]],
         "classes": list(_classes(results)),
         "comparisons": [
             {"metric": metric, **pair} for metric, pairs in results["comparisons"].items() for pair in pairs
@@ -37,11 +41,12 @@ def write_csv(results: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def _segmenter(segmenter: Mapping[str, Any]) -> Row:
-    row: Row = {key: segmenter[key] for key in ("name", "label", "objective", "seed", "updates", "train_s", "model_bytes")}
+    row: Row = {key: segmenter[key] for key in ("name", "label", "model", "objective", "updates", "train_s")}
+    row["seeds"] = len(segmenter["seeds"])
     for metric in METRICS:
         row |= _estimate(metric, segmenter["metrics"].get(metric))
     latency = segmenter["latency"]
-    row |= {key: latency[key] for key in ("p50_ms", "p90_ms", "p99_ms", "max_ms", "fps", "backend")}
+    row |= {key: latency and latency[key] for key in ("p50_ms", "p90_ms", "p99_ms", "max_ms", "fps", "backend")}
     for where, drive in segmenter["drive"].items():
         row |= {f"{where}_episodes": drive and drive["episodes"], f"{where}_km": drive and drive["km"]}
         row |= _estimate(f"{where}_completion", drive and drive["completion"])
@@ -51,6 +56,31 @@ def _segmenter(segmenter: Mapping[str, Any]) -> Row:
             row |= {f"{where}_{kind}_events": between and between["events"]}
             row |= {f"{where}_{kind}_{key}": between and between[key] for key in ("between_km", "low_km", "high_km")}
     return row
+
+
+def _seeds(results: Mapping[str, Any]) -> Iterable[Row]:
+    for segmenter in results["segmenters"]:
+        for one in segmenter["seeds"]:
+            facts = {
+                key: one[key] for key in ("name", "seed", "train_s", "model_bytes", "episodes", "km", "infractions_per_km")
+            }
+            yield {"segmenter": segmenter["name"], **facts, **one["metrics"]}
+
+
+def _precisions(results: Mapping[str, Any]) -> Iterable[Row]:
+    for segmenter in results["segmenters"]:
+        for precision, facts in segmenter["precisions"].items():
+            drifts = [_estimate(f"{metric}_drift", (facts["drift"] or {}).get(metric)) for metric in METRICS]
+            row: Row = {"segmenter": segmenter["name"], "precision": precision, "file_bytes": facts["file_bytes"]}
+            yield row | facts["metrics"] | {key: value for drift in drifts for key, value in drift.items()}
+
+
+def _latency(row: Mapping[str, Any]) -> Row:
+    names = ("architecture", "precision", "backend", "batch", "p50_ms", "p90_ms", "p99_ms", "max_ms", "jitter_ms",
+             "frames_per_second", "file_bytes")  # fmt: skip
+    cold = row.get("cold_start") or {}
+    models = {"models": " ".join(row["models"])}
+    return models | {name: row[name] for name in names} | {key: cold.get(key) for key in ("total_s", "memory_mb")}
 
 
 def _estimate(name: str, found: Mapping[str, Any] | None) -> Row:

@@ -24,6 +24,16 @@ def segmenter_name(label: str, seed: int) -> str:
     return f"{file_stem(label)}-s{seed}"
 
 
+def artifact(name: str, precision: str) -> str:
+    """Name what was made of segmenter `name` in `precision`: its model file and its evaluation."""
+    return name if precision == "fp32" else f"{name}-{precision}"
+
+
+def place(town: str, weathers: str) -> str:
+    """Name a town under a group of weathers in file names and job names."""
+    return file_stem(town) if weathers == "training" else f"{file_stem(town)}-{weathers}"
+
+
 @dataclass(frozen=True)
 class StudyFolder:
     """Where a study keeps its files. Everything in it can be looked at; `report` reads nothing else."""
@@ -44,7 +54,7 @@ class StudyFolder:
         return self.root / "runs" / name
 
     def model(self, name: str) -> Path:
-        """The exported model of segmenter `name`."""
+        """The exported model of segmenter `name`; of another precision than fp32: of its `artifact` name."""
         return self.root / "models" / f"{name}.onnx"
 
     def encoder(self, name: str) -> Path:
@@ -52,12 +62,17 @@ class StudyFolder:
         return self.root / "models" / f"{name}.encoder.onnx"
 
     def evaluation(self, name: str) -> Path:
-        """The segmentation metrics of segmenter `name`."""
+        """The segmentation metrics of segmenter `name`; of another precision than fp32: of its `artifact` name."""
         return self.root / "evaluation" / f"{name}.json"
 
     def frames(self, name: str) -> Path:
         """Example predictions of segmenter `name`: train ids as PNG, named by the index of the image in the test data."""
         return self.root / "evaluation" / f"{name}.frames"
+
+    @property
+    def examples(self) -> Path:
+        """The test images on the page: `<index>.camera.png` and `<index>.truth.png` (train ids)."""
+        return self.root / "evaluation" / "examples"
 
     @property
     def latency(self) -> Path:
@@ -73,9 +88,9 @@ class StudyFolder:
         """The policy of segmenter `name` trained with `policy_seed`."""
         return self.root / "drivers" / f"{name}-p{policy_seed}"
 
-    def episodes(self, name: str, policy_seed: int, town: str) -> Path:
-        """The judged drives of one driver in one town."""
-        return self.root / "episodes" / f"{name}-p{policy_seed}-{file_stem(town)}.jsonl"
+    def episodes(self, name: str, policy_seed: int, town: str, weathers: str = "training") -> Path:
+        """The judged drives of one driver in one town, under the training weathers or the held-out ones."""
+        return self.root / "episodes" / f"{name}-p{policy_seed}-{place(town, weathers)}.jsonl"
 
     def sketch(self, town: str) -> Path:
         """The road lines of a town, for the report's maps."""

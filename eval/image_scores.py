@@ -14,13 +14,14 @@ from roadworthy.eval.segmentation import expected_severity
 from roadworthy.eval.statistics import (
     Counts,
     Difference,
-    Estimate,
     Floats,
     Resampling,
     Statistic,
     cluster_bootstrap,
     differences,
     estimate,
+    hierarchical_bootstrap,
+    mean_over_seeds,
     of_confusion,
     ratio_of_sums,
     weighted_mean,
@@ -68,26 +69,21 @@ class ImageScores:
         flat = self.reliability.reshape(len(self.names), -1)  # [images, BINS, 3] -> [images, BINS * 3]
         return expected_calibration_error((weights @ flat).reshape(-1, BINS, 3))
 
-    def group_estimates(self, groups: Mapping[int, Sequence[int]], resampling: Resampling) -> dict[int, Estimate]:
-        """Return the mean IoU over the classes (train ids) of each importance group that occur, with its interval."""
+    def group_statistics(self, groups: Mapping[int, Sequence[int]]) -> dict[int, Statistic]:
+        """Make the mean IoU over the classes (train ids) of each importance group that occur."""
 
         def mean_of(members: list[int]) -> Statistic:
             return of_confusion(self.confusions, lambda matrix: float(_mean(iou(matrix)[members], axis=0)))
 
-        return {group: estimate(mean_of(list(members)), resampling) for group, members in groups.items()}
+        return {group: mean_of(list(members)) for group, members in groups.items()}
 
-    def class_intervals(self, resampling: Resampling) -> dict[str, list[list[float] | None]]:
-        """Return the interval [low, high] of each class's IoU and BF-score; None where the data give none."""
+    def class_statistics(self) -> dict[str, list[Statistic]]:
+        """Make the IoU and the BF-score of each class."""
         hits = np.diagonal(self.confusions, axis1=1, axis2=2).astype(np.float64)  # [images, N]
         unions = self.confusions.sum(axis=1) + self.confusions.sum(axis=2) - hits  # [images, N]
-        statistics = {
+        return {
             "iou": [ratio_of_sums(hits[:, c], unions[:, c]) for c in range(hits.shape[1])],
             "bf": [weighted_mean(self.bf[:, c]) for c in range(hits.shape[1])],
-        }
-        intervals = {name: [estimate(of_class, resampling) for of_class in each] for name, each in statistics.items()}
-        return {
-            name: [[found.low, found.high] if math.isfinite(found.low + found.high) else None for found in each]
-            for name, each in intervals.items()
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,23 +112,73 @@ class ImageScores:
         return cls(tuple(data["names"]), tuple(data["groups"]), flat.reshape(-1, classes, classes), **arrays)
 
 
-def compare_scores(results: Mapping[str, Mapping[str, Any]], *, seed: int = 0) -> dict[str, list[Difference]]:
-    """Compare models on the same images, metric by metric (paired bootstrap); `results` are what `evaluate` wrote, by name.
+def class_intervals(
+    statistics: Mapping[str, Sequence[Statistic]], resampling: Resampling
+) -> dict[str, list[list[float] | None]]:
+    """Return the interval [low, high] of each class's figures, as `class_statistics` makes them; None where there is none."""
+    intervals = {name: [estimate(of_class, resampling) for of_class in each] for name, each in statistics.items()}
+    return {
+        name: [[found.low, found.high] if math.isfinite(found.low + found.high) else None for found in each]
+        for name, each in intervals.items()
+    }
+
+
+def resample_images(scores: Sequence[ImageScores], seed: int = 0) -> Resampling:
+    """Make the bootstrap of several seeds' scores on the same images: seeds, then groups of images (`mean_over_seeds`)."""
+    groups = scores[0].groups
+    if len(scores) == 1:
+        return cluster_bootstrap(groups, seed=seed)
+    members = [str(index) for index in range(len(scores)) for _ in groups]
+    return hierarchical_bootstrap([members], list(groups) * len(scores), seed=seed)
+
+
+def read_scores(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[ImageScores]]:
+    """Read what `evaluate` wrote, by name and seed. A model with one seed stands beside every seed of those with several.
 
     Raises `BadInput` when they were not measured on the same images with the same classes and ground matrix.
     """
-    first = next(iter(results.values()))
-    for name, result in results.items():
-        for key in ("classes", "ground"):
-            if result[key] != first[key]:
-                raise BadInput(f"{name} was evaluated with another {key} than the others; evaluate all models alike")
-        if result["per_image"]["names"] != first["per_image"]["names"]:
-            raise BadInput(f"{name} was evaluated on other images than the others; evaluate all models on one data set")
-    cost = np.array(first["ground"]["cost"], np.float64)
-    scores = {name: ImageScores.from_dict(result["per_image"], len(cost)) for name, result in results.items()}
-    resampling = cluster_bootstrap(next(iter(scores.values())).groups, seed=seed)
-    statistics = {name: score.statistics(cost) for name, score in scores.items()}
-    return {metric: differences({name: found[metric] for name, found in statistics.items()}, resampling) for metric in METRICS}
+    first = next(iter(results.values()))[0]
+    seeds = max(len(each) for each in results.values())
+    found = {}
+    for name, each in results.items():
+        for result in each:
+            for key in ("classes", "ground"):
+                if result[key] != first[key]:
+                    raise BadInput(f"{name} was evaluated with another {key} than the others; evaluate all models alike")
+            if result["per_image"]["names"] != first["per_image"]["names"]:
+                raise BadInput(f"{name} was evaluated on other images than the others; evaluate all models on one data set")
+        scores = [ImageScores.from_dict(result["per_image"], len(result["classes"])) for result in each]
+        if len(scores) not in (1, seeds):
+            raise BadInput(f"{name} has {len(scores)} seeds, expected {seeds} as the others have, or one")
+        found[name] = scores * seeds if len(scores) == 1 else scores
+    return found
+
+
+def compare_scores(
+    results: Mapping[str, Sequence[Mapping[str, Any]]], *, pairs: Sequence[tuple[str, str]] | None = None, seed: int = 0
+) -> dict[str, list[Difference]]:
+    """Compare models on the same images, metric by metric (paired bootstrap).
+
+    Args:
+        results: what `evaluate` wrote, by name, one per training seed in the same order; a single one for a model without.
+        pairs: which to compare; None = every pair.
+        seed: of the bootstrap.
+
+    Raises:
+        BadInput: they were not measured alike, see `read_scores`.
+    """
+    scores = read_scores(results)
+    cost = np.array(next(iter(results.values()))[0]["ground"]["cost"], np.float64)
+    resampling = resample_images(next(iter(scores.values())), seed)
+    statistics = {name: [score.statistics(cost) for score in each] for name, each in scores.items()}
+    return {
+        metric: differences(
+            {name: mean_over_seeds([found[metric] for found in each]) for name, each in statistics.items()},
+            resampling,
+            pairs=pairs,
+        )
+        for metric in METRICS
+    }
 
 
 def _accuracy(matrix: Counts) -> float:

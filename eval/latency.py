@@ -1,40 +1,47 @@
-"""Measure several exported models against each other: interleaved, so that ratios hold on a busy machine."""
+"""The latency of a study's models: one row per graph x backend x precision x batch, all of a batch size taking turns."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from roadworthy.runtime import load, machine
+from roadworthy.eval.bench import BenchConfig, ProgressCallback, bench
+from roadworthy.export.onnx_model import load_model
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
-from roadworthy.runtime.timing import measure
-
-ProgressCallback = Callable[[str, float], None]
+from roadworthy.runtime.metadata import ModelMetadata
+from roadworthy.runtime.onnx_file import read_props
 
 
 def measure_latency(
     models: Mapping[str, Path],
     output: Path,
     *,
+    backends: tuple[str, ...] = ("auto",),
+    batches: tuple[int, ...] = (1,),
     rounds: int = 150,
     warmup: int = 10,
     threads: int | None = None,
+    device: str = "cpu",
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
-    """Time one frame at a time through each model and write the figures to `output` (JSON); returns what was written.
+    """Time every graph among `models` and write the rows to `output` (JSON); returns what was written.
+
+    An objective changes the weights, not the graph: models of one graph share a row, and the first of them is measured.
 
     Args:
-        models: exported models by name; each is fed random frames of its own size.
+        models: exported ONNX models by name; each is fed random frames of its own size.
         output: where the JSON goes.
-        rounds: calls per model.
-        warmup: untimed calls per model before.
+        backends: names of `runtime.backends`, or auto.
+        batches: frames per call.
+        rounds: timed calls of each.
+        warmup: untimed calls of each before.
         threads: CPU threads of the runtime; None = all physical cores.
+        device: cpu, cuda or auto.
         seed: of the frames and the order of calls.
         progress: called with a text and the fraction done.
 
@@ -43,28 +50,34 @@ def measure_latency(
     """
     if not models:
         raise BadInput("no models to measure; name at least one")
-    rng = np.random.default_rng(seed)
-    calls: dict[str, Callable[[], object]] = {}
-    facts: dict[str, dict[str, Any]] = {}
+    shared: dict[str, list[str]] = {}
     for name, path in models.items():
-        segmenter = load(path, device="cpu", threads=threads)
-        size = (1, segmenter.metadata.height, segmenter.metadata.width, 3)
-        frame = rng.integers(0, 256, size, dtype=np.uint8)
-        calls[name] = lambda segmenter=segmenter, frame=frame: segmenter(frame)  # type: ignore[misc]
-        facts[name] = {
-            "backend": segmenter.backend,
-            "size": [segmenter.metadata.height, segmenter.metadata.width],
-            "architecture": segmenter.metadata.architecture,
-            "file_bytes": path.stat().st_size,
-        }
-    quiet = machine.describe()  # its load average is the one before we made load ourselves
-    measured = measure(calls, warmup=warmup, rounds=rounds, seed=seed, progress=progress)
-    result = {
-        "rounds": rounds,
-        "batch": 1,
-        "threads": threads,
-        "machine": quiet.to_dict(),
-        "models": {name: {**facts[name], **latency.to_dict()} for name, latency in measured.items()},
-    }
+        shared.setdefault(graph_digest(path), []).append(name)
+    first = {names[0]: names for names in shared.values()}
+    config = BenchConfig(
+        backends=backends, batches=batches, rounds=rounds, warmup=warmup, threads=threads, device=device, roofline=False,
+        max_seconds=None, seed=seed,
+    )  # fmt: skip
+    measured = bench({name: models[name] for name in first}, output, config, progress)
+    facts = {name: ModelMetadata.from_props(read_props(models[name]), str(models[name])) for name in first}
+    rows = [
+        {key: value for key, value in row.items() if key != "samples_ms"}
+        | {"models": first[row["model"]], "architecture": facts[row["model"]].architecture}
+        for row in measured["rows"]
+    ]
+    result = {key: value for key, value in measured.items() if key != "rows"} | {"rows": rows}
     write_text(output, json.dumps(result, indent=1, allow_nan=False))
     return result
+
+
+def graph_digest(path: Path) -> str:
+    """Digest what decides a model's speed: its operators in order, the shapes of its weights, and its frame size."""
+    graph = load_model(path).graph
+    metadata = ModelMetadata.from_props(read_props(path), str(path))
+    content = {
+        "size": [metadata.height, metadata.width],
+        "operators": [node.op_type for node in graph.node],
+        "weights": [[value.data_type, *value.dims] for value in graph.initializer],
+        "outputs": [value.name for value in graph.output],
+    }
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from roadworthy.eval.folder import StudyFolder
-from roadworthy.runtime.files import read_ids
+from roadworthy.runtime.files import atomic_path, read_ids, read_rgb
 from roadworthy.runtime.taxonomy import IGNORE
-from roadworthy.train.data import open_dataset
+from roadworthy.train.data.dataset import Sample
 
 JPEG_QUALITY = 85
 
@@ -32,22 +32,29 @@ class Example:
     right: Mapping[str, float]  # fraction of valid pixels labelled right, by segmenter name
 
 
+def save_example(folder: Path, index: int, sample: Sample) -> None:
+    """Write a test image and its train ids to a study's folder of examples."""
+    for kind, picture in (("camera", sample.image), ("truth", sample.labels)):
+        with atomic_path(folder / f"{index:05d}.{kind}.png") as temporary:
+            Image.fromarray(picture).save(temporary, format="PNG")
+
+
 def load_examples(folder: StudyFolder, results: Mapping[str, Any]) -> list[Example]:
-    """Read the example images of a study and what each segmenter made of them."""
-    dataset = open_dataset(f"recording:{folder.recording('test')}")
+    """Read the example images of a study and what each segmenter (the first seed of each row) made of them."""
     palette = results["palette"]
-    names = [segmenter["name"] for segmenter in results["segmenters"]]
+    shown = {segmenter["name"]: segmenter["seeds"][0]["file"] for segmenter in results["segmenters"]}
     found = []
     for example in results["examples"]:
-        sample = dataset[example["index"]]
+        stem = f"{example['index']:05d}"
+        camera, truth = read_rgb(folder.examples / f"{stem}.camera.png"), read_ids(folder.examples / f"{stem}.truth.png")
         predictions, right = {}, {}
-        for name in names:
-            path = folder.frames(name) / f"{example['index']:05d}.png"
+        for name, file in shown.items():
+            path = folder.frames(file) / f"{stem}.png"
             labels = read_ids(path) if path.exists() else None
             predictions[name] = label_uri(labels, palette) if labels is not None else ""
-            valid = sample.labels != IGNORE
-            right[name] = float((labels == sample.labels)[valid].mean()) if labels is not None and valid.any() else 0.0
-        found.append(Example(sample.name, photo_uri(sample.image), label_uri(sample.labels, palette), predictions, right))
+            valid = truth != IGNORE
+            right[name] = float((labels == truth)[valid].mean()) if labels is not None and valid.any() else 0.0
+        found.append(Example(example["name"], photo_uri(camera), label_uri(truth, palette), predictions, right))
     return found
 
 

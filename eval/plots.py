@@ -23,6 +23,7 @@ class Trade:
     y: float
     x_interval: tuple[float, float] | None = None
     y_interval: tuple[float, float] | None = None
+    tag: str = ""  # words beside the symbol, where several symbols are one model's
 
 
 def pareto_front(trades: Sequence[Trade], *, larger_is_better: bool) -> list[Trade]:
@@ -60,6 +61,9 @@ def trade_off(trades: Sequence[Trade], x_title: str, y_title: str, *, larger_is_
         body += marker(
             trade.series, *frame.point(trade.x, trade.y), 5, f"{trade.label}: {trade.x:.4g}, {trade.y:.4g}{on_front}"
         )
+        if trade.tag:
+            x, y = frame.point(trade.x, trade.y)
+            body += text(x + 8, y + 4, trade.tag, "tick")
     return svg(WIDTH, HEIGHT, f"{y_title} against {x_title}", body)
 
 

@@ -20,19 +20,22 @@ from roadworthy.eval.calibration import reliability_curve
 from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.pictures import Example, load_examples
 from roadworthy.eval.plots import Trade, reliability_chart, trade_off
-from roadworthy.eval.results import load_results
+from roadworthy.eval.results import CONDITIONS, load_results
 from roadworthy.eval.sightings import SHOWN_EVENTS, Sighting, load_sightings
 from roadworthy.eval.statistics import poisson_interval
 from roadworthy.eval.tables import (
     KIND_WORDS,
+    drift_rows,
     driving_row,
+    effect_rows,
     group_names,
     group_row,
-    latency_row,
+    latency_rows,
     number,
     pair_rows,
     ranked,
     ranking_row,
+    seed_rows,
 )
 from roadworthy.eval.verdict import verdict
 from roadworthy.runtime.errors import MissingExtra
@@ -81,6 +84,8 @@ def render(
     headline, sentences = verdict(results)
     segmenters = results["segmenters"]
     judges = all(segmenter["fit_to_judge"] for segmenter in segmenters)
+    driving = (driving_row(one, where, words) for one in segmenters for where, words in CONDITIONS.values())
+    latency = latency_rows(results) if results["latency"] else []
     return environment.get_template("report.html.j2").render(
         results=results,
         version=version("roadworthy"),
@@ -94,12 +99,15 @@ def render(
         order={segmenter["name"]: index for index, segmenter in enumerate(segmenters)},
         panels=[_panel(metric, results) for metric in PANELS],
         driving_panel=_driving_panel(segmenters),
-        driving=[driving_row(segmenter, where) for segmenter in segmenters for where in ("training", "held_out")],
+        driving=[row for row in driving if row is not None],
+        drives=results["study"]["drive"] is not None,
         pairs=pair_rows(results),
-        latency=[latency_row(segmenter) for segmenter in segmenters],
-        latency_noise=[(s["label"], s["latency"]["noise"]) for s in segmenters if s["latency"].get("noise")],
-        latency_chart=_latency_chart(segmenters),
-        trades=_trades(segmenters),
+        effects=effect_rows(results),
+        seed_rows=seed_rows(segmenters),
+        latency=latency,
+        latency_chart=_latency_chart(latency, results) if latency else "",
+        drifts=drift_rows(results) if len(results["precisions"]) > 1 else [],
+        trades=_trades(results) if latency else [],
         reliability=_reliability(segmenters),
         groups=[group_row(segmenter) for segmenter in segmenters],
         group_names=group_names(segmenters),
@@ -116,7 +124,7 @@ def render(
         machine=_machine(results["machine"]),
         stages=_stages(results["stages"]),
         config=json.dumps(results["study"], indent=2),
-        pretraining=results["study"]["train"]["pretrain_objective"],
+        pretraining=(results["study"]["train"] or {"pretrain_objective": ""})["pretrain_objective"],
     )
 
 
@@ -128,43 +136,40 @@ def _class_chart(results: Mapping[str, Any], key: str, title: str) -> Any:
     return charts.class_chart(results["classes"], values, intervals, title)
 
 
-def _latency_chart(segmenters: Sequence[Mapping[str, Any]]) -> Any:
-    dots = [
-        charts.Dot(
-            s["label"],
-            i,
-            s["latency"]["p50_ms"],
-            s["latency"]["p50_ms"],
-            s["latency"]["p99_ms"],
-            f"p50 {s['latency']['p50_ms']:.2f} ms",
-        )
-        for i, s in enumerate(segmenters)
-    ]
+def _latency_chart(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> Any:
+    dots = []
+    for index, (shown, row) in enumerate(zip(rows, results["latency"]["rows"], strict=True)):
+        label = " ".join((shown["architecture"], shown["precision"], *([f"batch {row['batch']}"] if row["batch"] > 1 else [])))
+        dots.append(charts.Dot(label, index, row["p50_ms"], row["p50_ms"], row["p99_ms"], f"p50 {row['p50_ms']:.2f} ms"))
     return charts.interval_chart(dots, "latency: median, line to the 99th percentile [ms]", zero=True)
 
 
-def _trades(segmenters: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+def _trades(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Draw what accuracy and safe driving cost in latency; the front joins the models that no other one beats."""
     accuracy, driving = [], []
-    graphs = [(s["latency"]["architecture"], tuple(s["latency"]["size"]), s["latency"]["backend"]) for s in segmenters]
-    for index, segmenter in enumerate(segmenters):
-        miou, drive = segmenter["metrics"]["miou"], segmenter["drive"]["all"]
-        # An objective does not change the graph: models that share one share its cost, or noise would decide the front.
-        same = [s["latency"] for s, graph in zip(segmenters, graphs, strict=True) if graph == graphs[index]]
-        cost = float(np.median([one["p50_ms"] for one in same]))
-        ends = (min(one["p50_interval_ms"][0] for one in same), max(one["p50_interval_ms"][1] for one in same))
+    first, *others = results["precisions"]
+    times = {file: row for row in reversed(results["latency"]["rows"]) for file in row["models"]}
+    for index, segmenter in enumerate(results["segmenters"]):
+        miou, drive, row = segmenter["metrics"]["miou"], segmenter["drive"]["all"], segmenter["latency"]
+        ends = tuple(row["p50_interval_ms"])
         if miou["value"] is not None:
             interval = None if miou["low"] is None else (miou["low"], miou["high"])
-            accuracy.append(Trade(segmenter["label"], index, cost, miou["value"], ends, interval))
+            accuracy.append(Trade(segmenter["label"], index, row["p50_ms"], miou["value"], ends, interval))
+        for precision in others:
+            facts = segmenter["precisions"][precision]
+            cost = times[facts["files"][0]]["p50_ms"]
+            accuracy.append(Trade(f"{segmenter['label']}, {precision}", index, cost, facts["metrics"]["miou"], tag=precision))
         if drive is not None and drive["km"]:
             events = sum(between["events"] for between in drive["between"].values())
             rate = poisson_interval(events, drive["km"])
-            driving.append(Trade(segmenter["label"], index, cost, rate.value, ends, (rate.low, rate.high)))
-    return [
-        ("Accuracy against latency", trade_off(accuracy, "p50 latency [ms]", "mean IoU", larger_is_better=True)),
-        ("Infractions against latency",
-         trade_off(driving, "p50 latency [ms]", "infractions per km, all kinds", larger_is_better=False)),
-    ]  # fmt: skip
+            looks = results["study"]["drive"]["precision"] or first
+            cost = times[segmenter["precisions"][looks]["files"][0]]["p50_ms"]
+            driving.append(Trade(segmenter["label"], index, cost, rate.value, None, (rate.low, rate.high)))
+    found = [("Accuracy against latency", trade_off(accuracy, "p50 latency [ms]", "mean IoU", larger_is_better=True))]
+    if driving:
+        title = "Infractions against latency"
+        found.append((title, trade_off(driving, "p50 latency [ms]", "infractions per km, all kinds", larger_is_better=False)))
+    return found
 
 
 def _reliability(segmenters: Sequence[Mapping[str, Any]]) -> Any:
@@ -186,12 +191,12 @@ def _panel(metric: str, results: Mapping[str, Any]) -> dict[str, Any]:
 def _driving_panel(segmenters: Sequence[Mapping[str, Any]]) -> Any:
     dots = []
     for index, segmenter in enumerate(segmenters):
-        for where, words in (("training", "training town"), ("held_out", "held-out town")):
+        for where, words in CONDITIONS.values():
             drive = segmenter["drive"][where]
             if drive is None:
                 continue
             completion = drive["completion"]
-            label = f"{segmenter['label']}, {words.split()[0]}"
+            label = f"{segmenter['label']}, {words}"
             note = f"{segmenter['label']}, {words}: {completion['value']:.0%} of a route per start"
             dots.append(charts.Dot(label, index, completion["value"], completion["low"], completion["high"], note))
     return charts.interval_chart(dots, "route completion, 0 to 1", zero=True)
@@ -226,7 +231,8 @@ def _maps(results: Mapping[str, Any], sightings: Mapping[tuple[str, int], Sighti
     found = []
     for town, facts in results["towns"].items():
         for segmenter in results["segmenters"]:
-            drives = [e for e in results["episodes"] if e["town"] == town and e["segmenter"] == segmenter["name"]]
+            names = {one["name"] for one in segmenter["seeds"]}
+            drives = [e for e in results["episodes"] if e["town"] == town and e["segmenter"] in names]
             events = [event for drive in drives for event in _events(drive, sightings)]
             tracks = [[(x, y) for x, y in drive["trajectory"]] for drive in drives]
             routes = [[(x, y) for x, y in route] for route in facts["routes"]]
@@ -260,7 +266,7 @@ def _what_happened(drive: Mapping[str, Any], item: Mapping[str, Any]) -> str:
 
 def _seen(results: Mapping[str, Any], sightings: Mapping[tuple[str, int], Sighting]) -> list[tuple[str, str, Sighting]]:
     """List (segmenter's label, what happened, what was seen) of every infraction that has frames."""
-    labels = {segmenter["name"]: segmenter["label"] for segmenter in results["segmenters"]}
+    labels = {one["name"]: one["label"] for segmenter in results["segmenters"] for one in segmenter["seeds"]}
     drives = {drive["id"]: drive for drive in results["episodes"]}
     return [
         (
@@ -287,8 +293,9 @@ def _machine(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Memory", f"{facts['memory_gib']} GiB"),
         ("GPU", ", ".join(facts["gpus"]) or "none"),
         ("System", f"{facts['system']}, Python {facts['python']}"),
-        ("Load before the latency run", f"{facts['load_1min']} running processes"),
     ]
+    if facts["load_1min"] is not None:
+        rows.append(("Load before the latency run", f"{facts['load_1min']} running processes"))
     return [*rows, ("Versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items()))]
 
 

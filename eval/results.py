@@ -5,46 +5,42 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from roadworthy.agent.episodes import Episode, read_episodes
 from roadworthy.eval.driving import compare_drives, drive_summary, finished_share, fit_to_judge, usable
-from roadworthy.eval.folder import StudyFolder, objective_labels, segmenter_name
+from roadworthy.eval.entrants import Entrant, entrants, in_sample_severity, rows
+from roadworthy.eval.folder import StudyFolder, artifact
 from roadworthy.eval.image_scores import compare_scores
+from roadworthy.eval.pooling import drift, pool
 from roadworthy.eval.statistics import Difference
-from roadworthy.eval.study import StudyConfig, study_data
+from roadworthy.eval.study import DrivePlan, ExistingData, RecordingPlan, StudyConfig, study_data
 from roadworthy.runtime import machine
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
-from roadworthy.runtime.taxonomy import get_taxonomy
-from roadworthy.train.objectives.spec import parse_spec
+from roadworthy.runtime.taxonomy import Taxonomy, get_taxonomy
 
-SEVERITY_OBJECTIVES = ("wasserstein",)  # they learn on the ground matrix that the evaluation scores with
-
-
-def in_sample_severity(objective: str) -> bool:
-    """Tell whether the objective (as `train.objectives` spells it) learns on the evaluation's ground matrix."""
-    return any(term.name in SEVERITY_OBJECTIVES for term in parse_spec(objective))
-
-
-class Entrant(NamedTuple):
-    """One segmenter of a study."""
-
-    name: str  # of its files and jobs
-    label: str  # for people
-    objective: str
-    seed: int  # of its training
+# Where a drive took place, in the words of CARLA's benchmarks: (held-out town, held-out weather) -> key and words.
+CONDITIONS: Mapping[tuple[bool, bool], tuple[str, str]] = {
+    (False, False): ("training", "training town"),
+    (True, False): ("held_out", "held-out town"),
+    (False, True): ("new_weather", "training town, new weather"),
+    (True, True): ("held_out_new_weather", "held-out town, new weather"),
+}
 
 
-def entrants(study: StudyConfig) -> list[Entrant]:
-    """List every segmenter of the study."""
-    several = len(study.train.seeds) > 1
-    return [
-        Entrant(segmenter_name(label, seed), f"{label} (seed {seed})" if several else label, objective, seed)
-        for label, objective in zip(objective_labels(study.train.objectives), study.train.objectives, strict=True)
-        for seed in study.train.seeds
-    ]
+class Drive(NamedTuple):
+    """One judged drive and the group of weathers it was judged under."""
+
+    episode: Episode
+    weathers: str  # "training" or "held-out"
+
+    @property
+    def condition(self) -> str:
+        """The key of where it took place, see `CONDITIONS`."""
+        return CONDITIONS[self.episode.held_out, self.weathers != "training"][0]
 
 
 def collect(folder: StudyFolder, study: StudyConfig, markers: Mapping[str, Mapping[str, Any]], command: str) -> dict[str, Any]:
@@ -52,57 +48,65 @@ def collect(folder: StudyFolder, study: StudyConfig, markers: Mapping[str, Mappi
 
     `markers` are the done-markers of the study's jobs by name; `command` is what to type to repeat the study.
     """
-    evaluations = {name: _read(folder.evaluation(name)) for name, *_ in entrants(study)}
-    latency = _read(folder.latency)
-    drives = {name: _drives(folder, study, name) for name in evaluations}
-    first = next(iter(evaluations.values()))
+    members = rows(entrants(study))
+    evaluations = {
+        precision: {
+            row: [_read(folder.evaluation(artifact(entrant.name, precision))) for entrant in each]
+            for row, each in members.items()
+        }
+        for precision in study.precisions
+    }
+    ranked = evaluations[study.precisions[0]]
+    first = next(iter(ranked.values()))[0]
     taxonomy = get_taxonomy(first["taxonomy"])
-    comparisons = compare_scores(evaluations, seed=study.seed)
+    latency = _read(folder.latency) if study.latency is not None else None
+    drives = {
+        row: [drive for entrant in each for drive in _drives(folder, study, entrant.name)] for row, each in members.items()
+    }
+    comparisons = compare_scores(ranked, seed=study.seed)
     if all(drives.values()):
-        comparisons |= compare_drives(drives, seed=study.seed)
+        comparisons |= _compare_drives(members, drives, study.seed)
     facts = machine.describe()
+    plan, drive_plan = study.train, study.drive
     results = {
         "name": study.name,
         "title": study.title,
         "command": command,
         "seconds": sum(float(marker["seconds"]) for marker in markers.values()),
         "stages": {name: float(marker["seconds"]) for name, marker in markers.items()},
-        "machine": {**facts.to_dict(), "load_1min": latency["machine"]["load_1min"]},
+        "machine": {**facts.to_dict(), "load_1min": latency["machine"]["load_1min"] if latency else None},
         "revision": first["revision"],
         "study": study_data(study),
+        "precisions": list(study.precisions),
         "seeds": {
             "study": study.seed,
-            "training": list(study.train.seeds),
-            "policy": list(study.drive.policy_seeds),
-            "routes": study.drive.seed,
-            "recordings": [study.train_data.seed, study.test_data.seed],
+            "training": list(plan.seeds) if plan else [],
+            "policy": list(drive_plan.policy_seeds) if drive_plan else [],
+            "routes": drive_plan.seed if drive_plan else None,
+            "recordings": [data.seed for data in (study.train_data, study.test_data) if isinstance(data, RecordingPlan)],
         },
         "classes": list(taxonomy.classes),
         "palette": [list(colour) for colour in taxonomy.palette],
         "data": {
             "train_frames": _result(markers, "record-train").get("frames"),
+            "test": study.test_data.data if isinstance(study.test_data, ExistingData) else None,
             "test_images": first["images"],
             "test_clusters": first["clusters"],
             "convention": first["convention"],
         },
+        "floors": {name: marker["result"] for name, marker in markers.items() if name.startswith("floor-")},
         "segmenters": [
-            _segmenter(
-                folder,
-                study,
-                markers,
-                entrant,
-                evaluations[entrant.name],
-                latency["models"][entrant.name],
-                drives[entrant.name],
-            )
-            for entrant in entrants(study)
+            _segmenter(folder, study, markers, each, {key: found[row] for key, found in evaluations.items()}, taxonomy,
+                       latency, drives[row])
+            for row, each in members.items()
         ],
         "comparisons": {metric: [_difference(pair) for pair in pairs] for metric, pairs in comparisons.items()},
+        "latency": latency and {key: latency[key] for key in ("rows", "warnings", "rounds", "threads")},
         "ground": first["ground"],
-        "towns": {town: _town(folder, study, town) for town in study.drive.test_towns},
-        "episodes": [_episode(episode) for episodes in drives.values() for episode in episodes],
+        "towns": {town: _town(folder, drive_plan, town) for town in drive_plan.test_towns} if drive_plan else {},
+        "episodes": [_episode(drive) for each in drives.values() for drive in each],
         "examples": first["examples"],
-    }
+    }  # fmt: skip
     write_text(folder.results, json.dumps(results, indent=1, allow_nan=False))
     return results
 
@@ -129,47 +133,136 @@ def _result(markers: Mapping[str, Mapping[str, Any]], job: str) -> Mapping[str, 
     return marker["result"] if marker and isinstance(marker["result"], dict) else {}
 
 
-def _drives(folder: StudyFolder, study: StudyConfig, name: str) -> list[Episode]:
-    plan = study.drive
-    files = [folder.episodes(name, policy_seed, town) for policy_seed in plan.policy_seeds for town in plan.test_towns]
-    return usable(episode for file in files for episode in read_episodes(file))
+def _drives(folder: StudyFolder, study: StudyConfig, name: str) -> list[Drive]:
+    """Read the judged drives of one segmenter, of all its drivers, towns and weathers."""
+    if (plan := study.drive) is None:
+        return []
+    return [
+        Drive(episode, weathers)
+        for weathers in plan.weathers
+        for episode in usable(
+            episode
+            for policy_seed in plan.policy_seeds
+            for town in plan.test_towns
+            for episode in read_episodes(folder.episodes(name, policy_seed, town, weathers))
+        )
+    ]
+
+
+def _compare_drives(
+    members: Mapping[str, Sequence[Entrant]], drives: Mapping[str, Sequence[Drive]], seed: int
+) -> dict[str, list[Difference]]:
+    """Compare the rows on the journeys that all drove, seed by seed; a ready model stands beside every seed of the others."""
+    seeds = max(len(each) for each in members.values())
+    paired: dict[str, list[Episode]] = {}
+    numbers: dict[str, str] = {}
+    for row, each in members.items():
+        paired[row] = []
+        for index, entrant in enumerate([*each] * seeds if len(each) == 1 else each):
+            name = f"{row} {index}"
+            numbers[name] = str(index)
+            paired[row] += [replace(episode, segmenter=name) for episode, _ in drives[row] if episode.segmenter == entrant.name]
+    return compare_drives(paired, training_seeds=numbers, seed=seed)
 
 
 def _segmenter(
     folder: StudyFolder,
     study: StudyConfig,
     markers: Mapping[str, Mapping[str, Any]],
-    entrant: Entrant,
-    evaluation: Mapping[str, Any],
-    latency: Mapping[str, Any],
-    drives: Sequence[Episode],
+    members: Sequence[Entrant],
+    evaluations: Mapping[str, Sequence[Mapping[str, Any]]],
+    taxonomy: Taxonomy,
+    latency: Mapping[str, Any] | None,
+    drives: Sequence[Drive],
 ) -> dict[str, Any]:
-    """Put together what the page shows of one segmenter."""
-    name = entrant.name
-    training = [episode for episode in drives if not episode.held_out]
-    held_out = [episode for episode in drives if episode.held_out]
-    train = _result(markers, f"train-{name}")
+    """Put together what the page shows of one row: the seeds of one training, or a ready model."""
+    head, plan = members[0], study.train
+    first, *others = study.precisions
+    objective = head.objective or str(evaluations[first][0]["objective"])
+    trained = head.path is None and plan is not None
+    training = [drive.episode for drive in drives if drive.condition == "training"]
+    seeds = [
+        _seed(folder, study, markers, entrant, evaluation, drives)
+        for entrant, evaluation in zip(members, evaluations[first], strict=True)
+    ]
     return {
-        **entrant._asdict(),
-        "in_sample_severity": in_sample_severity(entrant.objective),
-        "updates": study.train.pretrain_steps + study.train.finetune_steps,
-        "train_s": markers[f"train-{name}"]["seconds"] if f"train-{name}" in markers else None,
-        "train": train,
-        "export": _result(markers, f"export-{name}"),
-        "model_bytes": folder.model(name).stat().st_size if folder.model(name).exists() else None,
-        "metrics": evaluation["metrics"],
-        "per_class": evaluation["per_class"],
-        "per_group": evaluation["per_group"],
-        "reliability": evaluation["reliability"],
-        "severity_contributions": evaluation["severity_contributions"],
-        "latency": latency,
+        "name": head.row,
+        "label": head.row_label,
+        "model": head.model or str(evaluations[first][0]["architecture"]),
+        "objective": objective,
+        "trained": trained,
+        "in_sample_severity": trained and in_sample_severity(objective),
+        "updates": plan.pretrain_steps + plan.finetune_steps if trained and plan is not None else None,
+        "train_s": _mean([one["train_s"] for one in seeds]),
+        "seeds": seeds,
+        **pool(evaluations[first], taxonomy, seed=study.seed),
+        "latency": _latency_of(latency, seeds[0]["file"]),
+        "precisions": {
+            precision: {
+                "files": [artifact(entrant.name, precision) for entrant in members],
+                "metrics": {
+                    name: metric["value"] for name, metric in pool(found, taxonomy, seed=study.seed)["metrics"].items()
+                },
+                "drift": drift(found, evaluations[first], seed=study.seed) if precision in others else None,
+                "parity": [
+                    _result(markers, f"export-{artifact(entrant.name, precision)}").get("parity") for entrant in members
+                ],
+                "file_bytes": folder.model(artifact(head.name, precision)).stat().st_size,
+            }
+            for precision, found in evaluations.items()
+        },
         "drive": {
-            key: drive_summary(episodes, seed=study.seed).to_dict() if episodes else None
-            for key, episodes in (("all", drives), ("training", training), ("held_out", held_out))
+            key: drive_summary(chosen, seed=study.seed).to_dict() if chosen else None
+            for key, chosen in [
+                ("all", [drive.episode for drive in drives]),
+                *((key, [drive.episode for drive in drives if drive.condition == key]) for key, _ in CONDITIONS.values()),
+            ]
         },
         "training_finished": finished_share(training) if training else None,
         "fit_to_judge": fit_to_judge(training),
     }
+
+
+def _seed(
+    folder: StudyFolder,
+    study: StudyConfig,
+    markers: Mapping[str, Mapping[str, Any]],
+    entrant: Entrant,
+    evaluation: Mapping[str, Any],
+    drives: Sequence[Drive],
+) -> dict[str, Any]:
+    """Put together the figures of one training seed; the row pools them."""
+    file = artifact(entrant.name, study.precisions[0])
+    marker = markers.get(f"train-{entrant.name}")
+    own = [drive.episode for drive in drives if drive.episode.segmenter == entrant.name]
+    km = sum(episode.distance_m for episode in own) / 1000
+    return {
+        "name": entrant.name,
+        "label": entrant.label,
+        "seed": entrant.seed,
+        "file": file,
+        "train_s": marker["seconds"] if marker else None,
+        "train": _result(markers, f"train-{entrant.name}"),
+        "export": _result(markers, f"export-{entrant.name}"),
+        "model_bytes": folder.model(file).stat().st_size if folder.model(file).exists() else None,
+        "metrics": {name: metric["value"] for name, metric in evaluation["metrics"].items()},
+        "episodes": len(own),
+        "km": km,
+        "infractions_per_km": sum(len(episode.infractions) for episode in own) / km if km else None,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _latency_of(latency: Mapping[str, Any] | None, file: str) -> dict[str, Any] | None:
+    """Return the row of a model's graph for one frame on the first backend; None where latency was not measured."""
+    if latency is None:
+        return None
+    chosen: dict[str, Any] = next(row for row in latency["rows"] if file in row["models"])
+    return chosen
 
 
 def _difference(pair: Difference) -> dict[str, Any]:
@@ -177,15 +270,16 @@ def _difference(pair: Difference) -> dict[str, Any]:
     return {"first": pair.first, "second": pair.second, "distinguishable": pair.distinguishable, **numbers}
 
 
-def _town(folder: StudyFolder, study: StudyConfig, town: str) -> dict[str, Any]:
+def _town(folder: StudyFolder, plan: DrivePlan, town: str) -> dict[str, Any]:
     """Read the road lines of a town, as the sketch job left them."""
     path = folder.sketch(town)
     sketch = _read(path) if path.exists() else {"roads": [], "routes": []}
-    return {"held_out": town not in study.drive.train_towns, "roads": sketch["roads"], "routes": sketch["routes"]}
+    return {"held_out": town not in plan.train_towns, "roads": sketch["roads"], "routes": sketch["routes"]}
 
 
-def _episode(episode: Episode) -> dict[str, Any]:
+def _episode(drive: Drive) -> dict[str, Any]:
     """Keep of an episode what the page draws."""
+    episode = drive.episode
     return {
         "id": episode.id,
         "segmenter": episode.segmenter,
@@ -195,6 +289,7 @@ def _episode(episode: Episode) -> dict[str, Any]:
         "task": episode.task,
         "route": episode.route,
         "weather": episode.weather,
+        "weathers": drive.weathers,
         "ended": episode.ended,
         "completion": episode.route_completion,
         "rescues": episode.rescues,

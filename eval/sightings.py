@@ -78,7 +78,7 @@ def load_sightings(folder: StudyFolder, results: Mapping[str, Any]) -> dict[tupl
         place = (episode["segmenter"], episode["town"])
         if shown.get(place, 0) >= SHOWN_EVENTS:
             continue
-        file = folder.episodes(episode["segmenter"], episode["policy_seed"], episode["town"])
+        file = folder.episodes(episode["segmenter"], episode["policy_seed"], episode["town"], episode["weathers"])
         views = [
             _view(sight, results["palette"])
             for sight in sights(sights_folder(file, episode["id"]))

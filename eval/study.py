@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +10,13 @@ from typing import Any
 import yaml
 
 from roadworthy.eval.folder import file_stem
+from roadworthy.eval.plain import from_plain, to_plain
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
+
+WEATHERS = ("training", "held-out")  # groups of named weathers, see agent.weather
+PRECISIONS = ("fp32", "fp16", "int8")
+DEVICES = ("cpu", "auto", "cuda")
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,26 @@ class RecordingPlan:
 
 
 @dataclass(frozen=True)
-class TrainPlan:
-    """How each segmenter is trained: one shared pre-training, then each objective from those weights."""
+class ExistingData:
+    """Labelled data that are there already; the whole of one split is used."""
 
-    model: str = "enet"
+    data: str  # KIND:PATH, see `train.data`; a relative path is seen from where the command is run
+    split: str | None = None  # None = "train" to learn from, "val" to test on
+
+
+@dataclass(frozen=True)
+class ReadyModel:
+    """A model file that takes part as it is: adopted from elsewhere (`roadworthy adopt`) or exported before. Not trained."""
+
+    name: str
+    path: str  # .onnx in fp32, of the test data's classes; to be driven on it also needs a latent output
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """How each segmenter is trained: one shared pre-training per model and seed, then each objective from those weights."""
+
+    models: tuple[str, ...] = ("enet",)  # names of train.models; every objective with each of them
     # Each is a name of train.objectives with its options, such as "wasserstein(metric=huber)", or a sum of them.
     # The gambler's turns are shorter than its paper's (200 and 400 updates), so that there are some in a short training.
     objectives: tuple[str, ...] = ("cross-entropy", "gambling(segmenter_steps=20, gambler_steps=10)", "wasserstein")
@@ -47,6 +64,10 @@ class TrainPlan:
     batch_size: int = 8  # [images]
     learning_rate: float = 3e-3
     finetune_learning_rate: float = 1e-3
+    crop: tuple[int, int] | None = None  # (height, width) [pixels] of the random part learnt from; None = whole frames
+    zoom: tuple[float, float] = (0.8, 1.4)  # random factors, smallest and largest
+    weight_decay: float = 2e-4  # L2
+    floor_miou: float = 0.0  # 0..1, on the data's val split: a pre-training below it stops the study before the fine-tunings
     pretrain_threads: int = 2  # CPU threads; part of the plan because sums in another order give other weights
     finetune_threads: int = 1  # the fine-tunings run side by side
 
@@ -55,6 +76,8 @@ class TrainPlan:
 class LatencyPlan:
     """How latency is measured: the models take turns, so that a slow moment of the machine hits all of them."""
 
+    backends: tuple[str, ...] = ("auto",)  # names of runtime.backends, or auto
+    batches: tuple[int, ...] = (1,)  # [frames] per call
     rounds: int = 150
     warmup: int = 10
     threads: int | None = None  # CPU threads of the runtime; None = all physical cores
@@ -74,7 +97,8 @@ class DrivePlan:
     one_turn_routes: int = 3  # per town
     navigation_routes: int = 0  # per town, with two turns or more
     max_route_m: float | None = 150.0  # [m] longest route; None = the task's own limit
-    weathers: str = "training"  # of the judged drives, "training" or "held-out"
+    weathers: tuple[str, ...] = ("training",)  # of the judged drives: "training", "held-out" or both; every town under each
+    precision: str | None = None  # of the segmenter that drives; None = the first of the study's
     vehicles: int = 8  # others on the road
     walkers: int = 8
     seed: int = 100  # of routes and traffic; the same for every segmenter
@@ -89,14 +113,24 @@ class StudyConfig:
     seed: int = 0
     height: int = 128  # [pixels] of recorded frames and of the models' input
     width: int = 256  # [pixels]
-    train_data: RecordingPlan = RecordingPlan(towns=("Grid01", "Grid02"), episodes=12, frames=50)
+    train_data: RecordingPlan | ExistingData = RecordingPlan(towns=("Grid01", "Grid02"), episodes=12, frames=50)
     # A town and weathers that no segmenter saw in training.
-    test_data: RecordingPlan = RecordingPlan(towns=("Crooked01",), episodes=12, frames=10, weathers="held-out", seed=7)
-    train: TrainPlan = TrainPlan()
-    latency: LatencyPlan = LatencyPlan()
-    drive: DrivePlan = DrivePlan()
+    test_data: RecordingPlan | ExistingData = RecordingPlan(
+        towns=("Crooked01",), episodes=12, frames=10, weathers="held-out", seed=7
+    )
+    train: TrainPlan | None = TrainPlan()  # None = only models that are ready
+    models: tuple[ReadyModel, ...] = ()
+    precisions: tuple[str, ...] = ("fp32",)  # each is made, checked, scored and timed; the first one is ranked
+    latency: LatencyPlan | None = LatencyPlan()  # None = not measured
+    drive: DrivePlan | None = DrivePlan()  # None = a study of segmentation and latency alone
+    device: str = "cpu"  # to train, score and time on: cpu, auto or cuda; only cpu repeats to the bit
     carla: str | None = None  # HOST:PORT of a running CARLA server; None = start the embedded town
 
+
+# Keys that studies had before, and what to write now.
+RENAMED: Mapping[type, Mapping[str, str]] = {
+    TrainPlan: {"model": "'models', a list: models: [enet]"},
+}
 
 PRESETS: Mapping[str, StudyConfig] = {"quick": StudyConfig(name="quick", title="Which loss is roadworthy? (quick study)")}
 
@@ -121,14 +155,14 @@ def load_study(path: Path) -> StudyConfig:
 
 def study_from(data: object, source: str) -> StudyConfig:
     """Build and check a study from plain data, as YAML gives it; errors name `source` and the key."""
-    study: StudyConfig = _build(StudyConfig, data, source)
+    study: StudyConfig = from_plain(StudyConfig, data, source, RENAMED)
     check_study(study, source)
     return study
 
 
 def study_data(study: StudyConfig) -> dict[str, Any]:
     """Return the study as plain data, ready for YAML or JSON; `study_from` reads it back."""
-    plain: dict[str, Any] = _plain(study)
+    plain: dict[str, Any] = to_plain(study)
     return plain
 
 
@@ -139,102 +173,67 @@ def save_study(study: StudyConfig, path: Path) -> None:
 
 def check_study(study: StudyConfig, source: str) -> None:
     """Refuse what cannot run, before anything has started. Raises `BadInput` naming the key."""
-    at_least = {
-        "height": (study.height, 32),
-        "width": (study.width, 32),
-        "train_data.episodes": (study.train_data.episodes, 1),
-        "train_data.frames": (study.train_data.frames, 1),
-        "test_data.episodes": (study.test_data.episodes, 2),  # an interval needs two
-        "test_data.frames": (study.test_data.frames, 1),
-        "train.pretrain_steps": (study.train.pretrain_steps, 0),
-        "train.finetune_steps": (study.train.finetune_steps, 1),
-        "train.batch_size": (study.train.batch_size, 1),
-        "train.pretrain_threads": (study.train.pretrain_threads, 1),
-        "train.finetune_threads": (study.train.finetune_threads, 1),
-        "latency.rounds": (study.latency.rounds, 10),
-        "latency.warmup": (study.latency.warmup, 0),
-        "drive.demonstration_steps": (study.drive.demonstration_steps, 1),
-        "drive.imitation_steps": (study.drive.imitation_steps, 1),
-        "drive.straight_routes": (study.drive.straight_routes, 0),
-        "drive.one_turn_routes": (study.drive.one_turn_routes, 0),
-        "drive.navigation_routes": (study.drive.navigation_routes, 0),
-        "drive.reinforcement_steps": (study.drive.reinforcement_steps, 0),
-        "drive.vehicles": (study.drive.vehicles, 0),
-        "drive.walkers": (study.drive.walkers, 0),
-    }
-    for key, (value, least) in at_least.items():
-        if value < least:
-            raise BadInput(f"{source}: {key} is {value}, expected at least {least}")
-    lists = {
-        "train.objectives": study.train.objectives,
-        "train.seeds": study.train.seeds,
-        "train_data.towns": study.train_data.towns,
-        "test_data.towns": study.test_data.towns,
-        "drive.policy_seeds": study.drive.policy_seeds,
-        "drive.train_towns": study.drive.train_towns,
-        "drive.test_towns": study.drive.test_towns,
-    }
+    if study.train is None and not study.models:
+        raise BadInput(f"{source}: train is null and models is empty, expected at least one segmenter")
+    at_least: dict[str, tuple[float, float]] = {"height": (study.height, 32), "width": (study.width, 32)}
+    lists: dict[str, Sequence[object]] = {"precisions": study.precisions}
+    weathers: dict[str, str] = {}
+    for key, data, least in (("train_data", study.train_data, 1), ("test_data", study.test_data, 2)):  # an interval needs two
+        if isinstance(data, RecordingPlan):
+            at_least |= {f"{key}.episodes": (data.episodes, least), f"{key}.frames": (data.frames, 1)}
+            lists[f"{key}.towns"], weathers[key] = data.towns, data.weathers
+    if isinstance(study.train_data, ExistingData) and study.train_data.split not in (None, "train"):
+        raise BadInput(f"{source}: train_data.split is {study.train_data.split!r}, expected 'train': it is what training reads")
+    if (train := study.train) is not None:
+        at_least |= {
+            f"train.{key}": (getattr(train, key), least)
+            for key, least in (("pretrain_steps", 0), ("finetune_steps", 1), ("batch_size", 1), ("pretrain_threads", 1),
+                               ("finetune_threads", 1), ("floor_miou", 0.0), ("weight_decay", 0.0))
+        }  # fmt: skip
+        lists |= {"train.models": train.models, "train.objectives": train.objectives, "train.seeds": train.seeds}
+        for key, pair in (("crop", train.crop), ("zoom", train.zoom)):
+            if pair is not None and len(pair) != 2:
+                raise BadInput(f"{source}: train.{key} is {list(pair)}, expected two numbers")
+        if train.floor_miou and not train.pretrain_steps:
+            raise BadInput(f"{source}: train.floor_miou is what the pre-training must reach, but pretrain_steps is 0")
+    if (latency := study.latency) is not None:
+        at_least |= {"latency.rounds": (latency.rounds, 10), "latency.warmup": (latency.warmup, 0)}
+        at_least |= {f"latency.batches[{i}]": (batch, 1) for i, batch in enumerate(latency.batches)}
+        lists |= {"latency.backends": latency.backends, "latency.batches": latency.batches}
+    if (drive := study.drive) is not None:
+        at_least |= {
+            f"drive.{key}": (getattr(drive, key), least)
+            for key, least in (
+                ("demonstration_steps", 1), ("imitation_steps", 1), ("straight_routes", 0), ("one_turn_routes", 0),
+                ("navigation_routes", 0), ("reinforcement_steps", 0), ("vehicles", 0), ("walkers", 0),
+            )
+        }  # fmt: skip
+        lists |= {"drive.policy_seeds": drive.policy_seeds, "drive.train_towns": drive.train_towns}
+        lists |= {"drive.test_towns": drive.test_towns, "drive.weathers": drive.weathers}
+        weathers |= {f"drive.weathers[{i}]": which for i, which in enumerate(drive.weathers)}
+    for key, (value, lowest) in at_least.items():
+        if value < lowest:
+            raise BadInput(f"{source}: {key} is {value}, expected at least {lowest}")
     for key, values in lists.items():
         if not values:
             raise BadInput(f"{source}: {key} is empty, expected at least one")
         stems = [file_stem(str(value)) for value in values]
         if len(set(stems)) != len(stems):
             raise BadInput(f"{source}: {key} names something twice: {', '.join(map(str, values))}")
-    if study.drive.straight_routes + study.drive.one_turn_routes + study.drive.navigation_routes == 0:
+    if drive is not None and drive.straight_routes + drive.one_turn_routes + drive.navigation_routes == 0:
         raise BadInput(f"{source}: drive has no routes, expected straight_routes, one_turn_routes or navigation_routes above 0")
-    for key, weathers in (("train_data", study.train_data.weathers), ("test_data", study.test_data.weathers),
-                          ("drive", study.drive.weathers)):  # fmt: skip
-        if weathers not in ("training", "held-out"):
-            raise BadInput(f"{source}: {key}.weathers is {weathers!r}, expected 'training' or 'held-out'")
-
-
-def _plain(value: Any) -> Any:
-    """Turn dataclasses and tuples into dicts and lists."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _build(kind: Any, data: object, where: str) -> Any:
-    """Build a value of type `kind` from plain data; `where` is the path of keys for errors."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if data is None and type(None) in arguments:
-            return None
-        return _build(next(item for item in arguments if item is not type(None)), data, where)
-    if origin is tuple:
-        if not isinstance(data, list):
-            raise BadInput(f"{where}: found {data!r}, expected a list")
-        return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, data, where)
-    if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
-    if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
-        hint = ""
-        if kind is float and isinstance(data, str):
-            hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)"
-        raise BadInput(f"{where}: found {data!r}, expected {kind.__name__}{hint}")
-    return data
-
-
-def _build_dataclass(kind: Any, data: object, where: str) -> Any:
-    if not isinstance(data, dict):
-        raise BadInput(f"{where}: found {data!r}, expected a mapping of keys to values")
-    hints = typing.get_type_hints(kind)
-    known = {item.name: item for item in dataclasses.fields(kind)}
-    for key in data:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            suggestion = f"; did you mean {close[0]!r}?" if close else ""
-            raise BadInput(f"{where}: unknown key {key!r}{suggestion} Known: {', '.join(known)}")
-    missing = [
-        name
-        for name, item in known.items()
-        if name not in data and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise BadInput(f"{where}: {', '.join(missing)} is missing")
-    return kind(**{key: _build(hints[key], value, f"{where}: {key}") for key, value in data.items()})
+    for key, which in weathers.items():
+        name = key if key.startswith("drive") else f"{key}.weathers"
+        if which not in WEATHERS:
+            raise BadInput(f"{source}: {name} is {which!r}, expected {' or '.join(map(repr, WEATHERS))}")
+    wanted = {f"precisions[{i}]": precision for i, precision in enumerate(study.precisions)}
+    for key, precision in wanted.items():
+        if precision not in PRECISIONS:
+            raise BadInput(f"{source}: {key} is {precision!r}, expected one of {', '.join(PRECISIONS)}")
+    if drive is not None and drive.precision not in (None, *study.precisions):
+        raise BadInput(
+            f"{source}: drive.precision is {drive.precision!r}, expected one of the study's precisions: "
+            f"{', '.join(study.precisions)}"
+        )
+    if study.device not in DEVICES:
+        raise BadInput(f"{source}: device is {study.device!r}, expected one of {', '.join(DEVICES)}")

@@ -21,6 +21,8 @@ JUDGED: Mapping[str, tuple[str, int]] = {
     "infractions_per_km": ("infractions per kilometre", -1),
 }
 DRIVING = ("completion", "infractions_per_km")
+TOO_FEW_SEEDS = 2  # `statistics` says what was measured
+MOST_LISTED = 3  # pairs that a sentence names one by one
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,13 @@ def _per_metric(judged: Sequence[Standing], labels: Mapping[str, str]) -> list[s
                 order = ", then ".join(labels[label] for label in line)
                 sentences.append(f"On {name} the order is clear: {order}.")
                 continue
-        better_pairs = [f"{labels[first]} is better than {labels[second]}" for first, second in item.apart]
-        same = [f"{labels[first]} from {labels[second]}" for first, second in item.together]
-        sentences.append(f"On {name} {listed(better_pairs)}; the study cannot tell {listed(same)}.")
+        beaten = {first: [labels[worse] for better, worse in item.apart if better == first] for first, _ in item.apart}
+        better = [f"{labels[first]} is better than {listed(worse)}" for first, worse in beaten.items()]
+        if len(item.together) <= MOST_LISTED:
+            same = listed([f"{labels[first]} from {labels[second]}" for first, second in item.together])
+        else:
+            same = f"the other {len(item.together)} pairs apart"
+        sentences.append(f"On {name} {'; '.join(better)}; the study cannot tell {same}.")
     if undecided:
         sentences.append(f"On {listed(undecided)} the study cannot tell the segmenters apart.")
     return sentences
@@ -119,7 +125,8 @@ def _per_metric(judged: Sequence[Standing], labels: Mapping[str, str]) -> list[s
 def _limits(results: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
     """Say what the study cannot know."""
     sentences = []
-    if not _fit(results):
+    driven, trained = results["study"]["drive"] is not None, results["study"]["train"] is not None
+    if driven and not _fit(results):
         shares = []
         for segmenter in results["segmenters"]:
             share = segmenter["training_finished"]
@@ -129,12 +136,18 @@ def _limits(results: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
             f"finishes half of them without help (finished in the training town: {', '.join(shares)}). "
             "Train the drivers for longer."
         )
-    if len(results["seeds"]["training"]) < 2:
+    seeds = len(results["seeds"]["training"])
+    if trained and seeds == 1:
         sentences.append(
             "Each objective was trained once: a difference found here is between these trained models. "
             "Whether the objective made it needs several training seeds."
         )
-    if len(results["seeds"]["policy"]) < 2:
+    if seeds == TOO_FEW_SEEDS:
+        sentences.append(
+            "Two training seeds say too little about their own spread: a 95 % interval over them holds in about 88 % of the "
+            "cases. Train a third."
+        )
+    if driven and len(results["seeds"]["policy"]) < 2:
         sentences.append("Each segmenter has one driver: the luck of the policy's training is not in the driving intervals.")
     in_sample = [labels[str(s["name"])] for s in results["segmenters"] if s["in_sample_severity"]]
     if in_sample:

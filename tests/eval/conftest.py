@@ -46,6 +46,19 @@ def episodes(name: str, completion: float, rng: np.random.Generator) -> list[Epi
     return found
 
 
+def latency_row(models: list[str], precision: str, p50: float) -> dict[str, Any]:
+    """Make one row of latency, with made-up figures."""
+    return {
+        "name": f"{models[0]} | auto", "models": models, "model": models[0], "precision": precision, "batch": 1,
+        "p50_ms": p50, "p50_interval_ms": [p50 - 0.1, p50 + 0.2], "p90_ms": p50 + 1, "p99_ms": p50 + 3,
+        "p90_interval_ms": [p50 + 0.8, p50 + 1.2], "p99_interval_ms": [p50 + 2, p50 + 4], "jitter_ms": 0.4,
+        "max_ms": p50 + 9, "fps": 1000 / p50, "frames_per_second": 1000 / p50, "samples": 150,
+        "noise": "p90 is 1.9 times p50: other processes were running" if precision == "int8" else None,
+        "backend": "onnxruntime (cpu, 2 threads)", "size": [128, 256], "architecture": "enet", "file_bytes": 1_500_000,
+        "cold_start": {"total_s": 1.2, "import_s": 0.3, "load_s": 0.5, "first_call_s": 0.1, "memory_mb": 150.0},
+    }  # fmt: skip
+
+
 def make_results(completion: float = 0.8, name: str = HOSTILE) -> dict[str, Any]:
     """Make the structure that `results.collect` gives, with made-up figures."""
     rng = np.random.default_rng(0)
@@ -58,10 +71,23 @@ def make_results(completion: float = 0.8, name: str = HOSTILE) -> dict[str, Any]
         iou: list[float | None] = [float(value) for value in rng.uniform(0.05, 0.95, count)]
         iou[16] = None
         training = [e for e in drives[label] if not e.held_out]
-        p50 = 7.4 + 0.1 * i
         segmenters.append({
-            "name": label, "label": label, "objective": label, "seed": 0, "in_sample_severity": label == "wasserstein",
-            "updates": 1050, "train_s": 100.0, "train": {}, "export": {}, "model_bytes": 1_500_000,
+            "name": label, "label": label, "model": "enet", "objective": label, "trained": True,
+            "in_sample_severity": label == "wasserstein", "updates": 1050, "train_s": 100.0 + 10 * i,
+            "seeds": [
+                {"name": label, "label": label, "seed": 0, "file": label, "train_s": 100.0, "train": {}, "export": {},
+                 "model_bytes": 1_500_000, "episodes": 8, "km": 0.9, "infractions_per_km": 2.0 + i,
+                 "metrics": {"miou": 0.42, "bf": 0.5, "hausdorff_px": 9.0, "mean_max_probability": 0.8,
+                             "expected_severity": 0.04}}
+            ],
+            "precisions": {
+                precision: {
+                    "files": [label if precision == "fp32" else f"{label}-{precision}"], "metrics": {"miou": 0.42 - 0.01 * j},
+                    "drift": {"miou": estimate(-0.01, 0.004), "expected_severity": estimate(0.001, 0.002)} if j else None,
+                    "parity": [{"agreement": 0.999 - 0.02 * j}], "file_bytes": 1_500_000 // (1 + j),
+                }
+                for j, precision in enumerate(("fp32", "int8"))
+            },
             "metrics": {
                 "miou": estimate(0.42 + 0.02 * i, 0.02), "bf": estimate(0.5 + 0.01 * i, 0.03),
                 "pixel_accuracy": estimate(0.85, 0.01),
@@ -80,17 +106,12 @@ def make_results(completion: float = 0.8, name: str = HOSTILE) -> dict[str, Any]
                 **{key: [None if v is None else [v - 0.05, v + 0.05] for v in iou] for key in ("iou_interval", "bf_interval")},
             },
             "severity_contributions": (cost * rng.uniform(0, 2e-3, cost.shape) * (rng.uniform(size=cost.shape) > 0.7)).tolist(),
-            "latency": {
-                "p50_ms": p50, "p50_interval_ms": [p50 - 0.1, p50 + 0.2], "p90_ms": p50 + 1, "p99_ms": p50 + 3,
-                "p90_interval_ms": [p50 + 0.8, p50 + 1.2], "p99_interval_ms": [p50 + 2, p50 + 4],
-                "max_ms": p50 + 9, "fps": 1000 / p50, "samples": 150,
-                "noise": "p90 is 1.9 times p50: other processes were running" if i == 1 else None,
-                "backend": "onnxruntime (cpu, 2 threads)", "size": [128, 256], "architecture": "enet", "file_bytes": 1_500_000,
-            },
+            "latency": latency_row(labels, "fp32", 7.4),
             "drive": {
                 "all": drive_summary(drives[label]).to_dict(),
                 "training": drive_summary(training).to_dict(),
                 "held_out": drive_summary([e for e in drives[label] if e.held_out]).to_dict(),
+                "new_weather": None, "held_out_new_weather": None,
             },
             "training_finished": finished_share(training),
             "fit_to_judge": fit_to_judge(training),
@@ -120,9 +141,15 @@ def make_results(completion: float = 0.8, name: str = HOSTILE) -> dict[str, Any]
         "name": "test", "title": f"Test data, no real study {name}", "command": f"roadworthy compare {name}", "seconds": 600.0,
         "stages": {"record-train": 60.0, "latency": 12.0}, "machine": machine.describe().to_dict(), "revision": "0" * 12,
         "study": study_data(PRESETS["quick"]),
+        "precisions": ["fp32", "int8"], "floors": {},
+        "latency": {
+            "rows": [latency_row(labels, "fp32", 7.4), latency_row([f"{label}-int8" for label in labels], "int8", 5.1)],
+            "warnings": [], "rounds": 150, "threads": None,
+        },
         "seeds": {"study": 0, "training": [0], "policy": [0], "routes": 100, "recordings": [0, 7]},
         "classes": list(TOWN.classes), "palette": [list(colour) for colour in TOWN.palette],
-        "data": {"train_frames": 600, "test_images": 120, "test_clusters": 12, "convention": "mIoU is data-set-level"},
+        "data": {"train_frames": 600, "test": None, "test_images": 120, "test_clusters": 12,
+                 "convention": "mIoU is data-set-level"},
         "segmenters": segmenters, "comparisons": comparisons, "ground": {"name": "severity", "cost": cost.tolist()},
         "towns": {
             "Grid01": {"held_out": False, "roads": grid, "routes": [grid[0], grid[4]]},
@@ -132,8 +159,9 @@ def make_results(completion: float = 0.8, name: str = HOSTILE) -> dict[str, Any]
             {
                 "id": e.id, "trajectory": [list(i.location) for i in e.infractions],
                 "segmenter": e.segmenter, "policy_seed": 0, "town": e.town, "held_out": e.held_out, "task": e.task,
-                "route": e.route, "weather": e.weather, "ended": e.ended, "completion": e.route_completion,
-                "distance_m": e.distance_m, "duration_s": e.duration_s, "mean_speed_mps": e.mean_speed_mps,
+                "route": e.route, "weather": e.weather, "weathers": "training", "ended": e.ended,
+                "completion": e.route_completion, "distance_m": e.distance_m,
+                "duration_s": e.duration_s, "mean_speed_mps": e.mean_speed_mps,
                 "infractions": [
                     {"kind": i.kind, "x_m": i.location[0], "y_m": i.location[1], "time_s": i.time_s, "other": i.other}
                     for i in e.infractions

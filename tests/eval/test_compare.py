@@ -19,13 +19,14 @@ from roadworthy.agent.episodes import append_episode, read_episodes
 from roadworthy.agent.witness import Look, Witness, sights, sights_folder
 from roadworthy.eval import stages
 from roadworthy.eval.compare import check_names, compare, rebuild, repeat_command
+from roadworthy.eval.entrants import entrants
 from roadworthy.eval.evaluate import evaluate
 from roadworthy.eval.figures import write_csv
 from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.image_scores import ImageScores, compare_scores
 from roadworthy.eval.plan import make_jobs
 from roadworthy.eval.report import write_report
-from roadworthy.eval.results import collect, entrants, load_results
+from roadworthy.eval.results import collect, load_results
 from roadworthy.eval.runner import fingerprints
 from roadworthy.eval.schedule import Job, order
 from roadworthy.eval.sightings import SHOWN_EVENTS, load_sightings, predict_sights
@@ -37,6 +38,9 @@ from roadworthy.runtime.scores import confusion
 from .conftest import episodes
 
 QUICK = PRESETS["quick"]
+assert QUICK.train is not None
+assert QUICK.latency is not None
+assert QUICK.drive is not None
 TINY = replace(
     QUICK,
     name="tiny",
@@ -91,7 +95,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, StudyC
         shutil.copy(path(first.name), path(second.name))
     markers[f"export-{second.name}"] = markers[f"export-{first.name}"]
     for job in make_jobs(TINY, folder):
-        if job.stage in ("evaluate", "latency", "sketch"):
+        if job.stage in ("examples", "evaluate", "latency", "sketch"):
             markers[job.name] = run_stage(folder, job)
     rng = np.random.default_rng(0)
     for entrant in entrants(TINY):
@@ -170,7 +174,7 @@ def test_figures_and_page_come_from_the_files(study: tuple[StudyFolder, StudyCon
     assert results["data"]["test_images"] == 9
     assert results["data"]["test_clusters"] == 3
     for segmenter in results["segmenters"]:
-        assert segmenter["export"]["parity"]["agreement"] >= 0.999
+        assert segmenter["seeds"][0]["export"]["parity"]["agreement"] >= 0.999
         assert segmenter["drive"]["training"]["episodes"] == 4
         assert segmenter["updates"] == 22
         total = sum(map(sum, segmenter["severity_contributions"]))
@@ -208,10 +212,15 @@ def test_models_are_compared_on_the_same_images_only(
 ) -> None:
     folder, plan, _ = study
     first, second = (json.loads(folder.evaluation(entrant.name).read_text(encoding="utf-8")) for entrant in entrants(plan))
-    assert compare_scores({"a": first, "b": first})["miou"][0].estimate.value == 0
+    assert compare_scores({"a": [first], "b": [first]})["miou"][0].estimate.value == 0
+    # Two seeds of one model, and a model without seeds: it stands beside both.
+    (pair,) = compare_scores({"a": [first, first], "b": [first]})["miou"]
+    assert pair.estimate.value == 0
+    with pytest.raises(BadInput, match="has 2 seeds, expected 3"):
+        compare_scores({"a": [first] * 2, "b": [first] * 3})
     second["per_image"]["names"][0] = "another"
     with pytest.raises(BadInput, match="other images"):
-        compare_scores({"a": first, "b": second})
+        compare_scores({"a": [first], "b": [second]})
 
 
 def test_a_model_of_another_taxonomy_is_refused(
@@ -250,7 +259,7 @@ def test_what_a_change_runs_again(tmp_path: Path) -> None:
     changed = {name for name in before if before[name] != more_routes[name]}
     assert {name.split("-")[0] for name in changed} == {"drive", "sketch"}
     other_test = prints(replace(QUICK, test_data=replace(QUICK.test_data, seed=9)))
-    assert {name.split("-")[0] for name in before if before[name] != other_test[name]} == {"record", "evaluate"}
+    assert {name.split("-")[0] for name in before if before[name] != other_test[name]} == {"record", "evaluate", "examples"}
     other_words = prints(replace(QUICK, title="Another title"))
     assert other_words == before
 
@@ -259,7 +268,7 @@ def test_what_a_change_runs_again(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"train": replace(QUICK.train, objectives=("gambling", "magic"))}, "unknown objective 'magic'"),
-        ({"train": replace(QUICK.train, model="resnet")}, "unknown model 'resnet'"),
+        ({"train": replace(QUICK.train, models=("enet", "resnet"))}, "unknown model 'resnet'"),
         ({"test_data": RecordingPlan(("Atlantis",), 2, 2)}, "no town 'Atlantis'"),
         ({"drive": replace(QUICK.drive, straight_routes=-1)}, "straight_routes is -1"),
     ],
