@@ -3,15 +3,14 @@
 import random
 
 import carla
-from session import attach, check, run, spawn_car, speed, stepped, straights
+from session import attach, check, run, spawn_car, spawn_walker, speed, stepped, straights
 
 
 @check
 def walkers_by_hand(client: carla.Client) -> None:
     with stepped(client) as world:
         pose = straights(world)[0]
-        pose.location.z += 0.6
-        walker = world.spawn_actor(world.get_blueprint_library().find("walker.pedestrian.0001"), pose)
+        walker = spawn_walker(world, pose)
         run(world, 1.0)
         start = walker.get_location()
         direction = pose.get_forward_vector()

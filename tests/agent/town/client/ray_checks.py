@@ -5,7 +5,7 @@ from typing import Any
 
 import carla
 import numpy as np
-from session import STEP_S, attach, check, pixels, run, spawn_car, stepped, straights
+from session import STEP_S, ahead, attach, check, depth_m, pixels, run, spawn_car, stepped, straights
 
 POINT = np.dtype([("point", "<f4", 3), ("cosine", "<f4"), ("actor", "<u4"), ("tag", "<u4")])
 LOSSLESS = {"dropoff_general_rate": 0, "dropoff_intensity_limit": 0, "dropoff_zero_intensity": 0}
@@ -18,8 +18,7 @@ def semantic_points(scan: carla.SemanticLidarMeasurement) -> Any:
 def car_ahead(world: carla.World, metres: float) -> tuple[carla.Vehicle, carla.Vehicle]:
     """Two cars in one lane, `metres` between their origins."""
     first = spawn_car(world)
-    pose = straights(world)[0]
-    pose.location += pose.get_forward_vector() * metres
+    pose = ahead(straights(world)[0], metres)
     second = world.spawn_actor(world.get_blueprint_library().find("vehicle.nissan.patrol"), pose)
     run(world, 1.0)
     return first, second
@@ -81,8 +80,7 @@ def lidar_and_camera_agree(client: carla.Client) -> None:
         options = {"channels": 24, "range": 45, "points_per_second": 200_000, "rotation_frequency": 20, "horizontal_fov": 70}
         lidar, scans = attach(world, car, "sensor.lidar.ray_cast_semantic", pose, **options, upper_fov=8, lower_fov=-20)
         world.tick()
-        tags, depth = pixels(images.get(timeout=20))[..., 2], pixels(depths.get(timeout=20)).astype(float)
-        metres = (depth[..., 2] + 256.0 * depth[..., 1] + 65536.0 * depth[..., 0]) / (2**24 - 1) * 1000
+        tags, metres = pixels(images.get(timeout=20))[..., 2], depth_m(depths.get(timeout=20))
         points = semantic_points(scans.get(timeout=20))
         x, y, z = points["point"].T
         column = (400 + 400 * y / x).astype(int)

@@ -7,7 +7,7 @@ from typing import Any
 
 import carla
 import numpy as np
-from session import attach, check, pixels, run, spawn_car, speed, stepped, straights
+from session import ahead, attach, check, depth_m, pixels, run, spawn_car, spawn_walker, speed, stepped, straights
 
 
 @check
@@ -26,12 +26,12 @@ def frames_of_the_tick(client: carla.Client) -> None:
                 assert all(image.frame == frame for image in images)
                 assert all((image.width, image.height, round(image.fov)) == (256, 128, 100) for image in images)
             if attempt == 0:
-                rgb, tags, depth, instances = (pixels(image) for image in images)
+                rgb, tags, _, instances = (pixels(image) for image in images)
                 assert rgb.std() > 10
                 assert {1, 11, 24} <= set(np.unique(tags[..., 2])), "roads, sky and road lines"
                 assert tags[..., :2].max() == 0
                 assert (tags[..., 2] == instances[..., 2]).all()
-                metres = (depth[..., 2] + 256.0 * depth[..., 1] + 65536.0 * depth[..., 0]) / (2**24 - 1) * 1000
+                metres = depth_m(images[2])
                 assert (metres[tags[..., 2] == 11] > 990).all()
                 below = metres[-1, 120:136]
                 assert ((below > 1.0) & (below < 8.0)).all()
@@ -142,8 +142,7 @@ def lane_invasion(client: carla.Client) -> None:
 def collisions_between_cars(client: carla.Client) -> None:
     with stepped(client) as world:
         rear = spawn_car(world)
-        front_pose = straights(world)[0]
-        front_pose.location += front_pose.get_forward_vector() * 8.0
+        front_pose = ahead(straights(world)[0], 8.0)
         front = world.spawn_actor(world.get_blueprint_library().find("vehicle.tesla.model3"), front_pose)
         run(world, 0.5)
         first, hits = attach(world, rear, "sensor.other.collision")
@@ -171,9 +170,7 @@ def collisions_with_people_and_houses(client: carla.Client) -> None:
     with stepped(client) as world:
         car = spawn_car(world)
         sensor, hits = attach(world, car, "sensor.other.collision")
-        pose = straights(world)[0]
-        pose.location += pose.get_forward_vector() * 14.0 + carla.Location(z=0.6)
-        walker = world.spawn_actor(world.get_blueprint_library().filter("walker.*")[0], pose)
+        walker = spawn_walker(world, ahead(straights(world)[0], 14.0))
         run(world, 0.5)
         car.set_target_velocity(car.get_transform().get_forward_vector() * 8.0)
         run(world, 2.5)
@@ -206,12 +203,10 @@ def collisions_can_be_switched_off(client: carla.Client) -> None:
     with stepped(client) as world:
         car = spawn_car(world)
         sensor, hits = attach(world, car, "sensor.other.collision")
-        pose = straights(world)[0]
-        pose.location += pose.get_forward_vector() * 12.0
-        ghost = world.spawn_actor(world.get_blueprint_library().find("vehicle.audi.tt"), pose)
+        start = straights(world)[0]
+        ghost = world.spawn_actor(world.get_blueprint_library().find("vehicle.audi.tt"), ahead(start, 12.0))
         ghost.set_collisions(False)
-        pose.location += pose.get_forward_vector() * 4.0
-        world.spawn_actor(world.get_blueprint_library().find("static.prop.dirtdebris01"), pose)
+        world.spawn_actor(world.get_blueprint_library().find("static.prop.dirtdebris01"), ahead(start, 16.0))
         run(world, 0.5)
         car.set_target_velocity(car.get_transform().get_forward_vector() * 10.0)
         car.apply_control(carla.VehicleControl(throttle=0.5))
@@ -219,3 +214,24 @@ def collisions_can_be_switched_off(client: carla.Client) -> None:
         assert hits.empty()
         assert speed(car) > 8.0
         sensor.stop()
+
+
+@check
+def cameras_ignore_vehicles(client: carla.Client) -> None:
+    with stepped(client) as world:
+        car = spawn_car(world)
+        pose = ahead(straights(world)[0], 9.0)
+        other = world.spawn_actor(world.get_blueprint_library().find("vehicle.audi.tt"), pose)
+        front = carla.Transform(carla.Location(x=2.6, z=1.2))
+        size = {"image_size_x": 120, "image_size_y": 80}
+        camera, images = attach(world, car, "sensor.camera.instance_segmentation", front, **size)
+        second, unchanged = attach(world, car, "sensor.camera.instance_segmentation", front, **size)
+        for ignored in ([], [other.id], []):
+            camera.set_ignored_vehicles(ignored)
+            world.tick()
+            seen, all_seen = (pixels(queue.get(timeout=10)) for queue in (images, unchanged))
+            count = (seen[..., 1] + 256 * seen[..., 0].astype(int) == other.id).sum()
+            assert (count == 0) == bool(ignored)
+            assert (all_seen[..., 1] + 256 * all_seen[..., 0].astype(int) == other.id).sum() > 50
+        camera.stop()
+        second.stop()

@@ -49,6 +49,16 @@ def spawn_car(world: carla.World, index: int = 0, type_id: str = "vehicle.lincol
     return world.spawn_actor(blueprint, straights(world)[index])
 
 
+def spawn_walker(world: carla.World, pose: carla.Transform) -> carla.Walker:
+    above = carla.Transform(pose.location + carla.Location(z=1.0), pose.rotation)
+    return world.spawn_actor(world.get_blueprint_library().find("walker.pedestrian.0001"), above)
+
+
+def ahead(pose: carla.Transform, metres: float) -> carla.Transform:
+    """The pose moved forwards."""
+    return carla.Transform(pose.location + pose.get_forward_vector() * metres, pose.rotation)
+
+
 def straights(world: carla.World, metres: float = 50.0) -> list[carla.Transform]:
     """Spawn points with that much straight lane ahead."""
     city, found = world.get_map(), []
@@ -75,6 +85,12 @@ def attach(
 
 def pixels(image: carla.Image) -> np.ndarray:
     return np.frombuffer(image.raw_data, np.uint8).reshape(image.height, image.width, 4)
+
+
+def depth_m(image: carla.Image) -> np.ndarray:
+    """What a depth camera's picture says `[H, W]`, in metres."""
+    blue, green, red = pixels(image).astype(float)[..., :3].transpose(2, 0, 1)
+    return (red + 256.0 * green + 65536.0 * blue) / (2**24 - 1) * 1000.0
 
 
 def speed(actor: carla.Actor) -> float:

@@ -4,7 +4,7 @@ import math
 import time
 
 import carla
-from session import check, refused, spawn_car, speed, stepped, straights
+from session import check, refused, run, spawn_car, speed, stepped, straights
 
 
 @check
@@ -181,3 +181,50 @@ def refusals_are_clear(client: carla.Client) -> None:
         assert "20000x20000" in refused(lambda: world.spawn_actor(camera, carla.Transform(), attach_to=car))
         nowhere = carla.Transform(carla.Location(x=math.nan))
         assert "finite" in refused(lambda: world.spawn_actor(library.find("vehicle.audi.tt"), nowhere))
+
+
+@check
+def the_rest_of_the_world(client: carla.Client) -> None:
+    with stepped(client) as world:
+        car = spawn_car(world)
+        world.tick()
+        assert world.get_vehicles_light_states() == {car.id: carla.VehicleLightState.NONE}
+        assert "crossing" in " ".join(world.get_names_of_all_objects()) or len(world.get_names_of_all_objects()) > 10
+        light = world.get_actors().filter("traffic.traffic_light")[0]
+        assert world.get_traffic_light_from_opendrive_id(light.get_opendrive_id()).id == light.id
+        assert light.get_affected_lane_waypoints()
+        assert light.get_pole_index() >= 0
+        assert light.get_light_boxes() == []
+        light.reset_group()
+        world.reset_all_traffic_lights()
+        world.freeze_all_traffic_lights(True)
+        world.tick()
+        assert light.is_frozen()
+        world.freeze_all_traffic_lights(False)
+        stop = light.get_stop_waypoints()[0]
+        junction = next(
+            place for metres in (5.0, 10.0, 15.0) for place in stop.next(metres) if place.is_junction
+        ).get_junction()
+        assert light.id in [other.id for other in world.get_traffic_lights_in_junction(junction.id)]
+        assert light.id in [other.id for other in world.get_traffic_lights_from_waypoint(stop, 60.0)]
+        assert client.load_world_if_different("Grid01") is None
+        assert client.get_required_files("Nav", False)
+        mass = car.get_physics_control().mass
+        car.set_enable_gravity(False)
+        car.set_location(car.get_location() + carla.Location(z=5.0))
+        run(world, 1.0)
+        assert car.get_location().z > 4.0, "weightless"
+        car.set_enable_gravity(True)
+        run(world, 2.0)
+        assert car.get_location().z < 0.5
+        forward = car.get_transform().get_forward_vector()
+        car.add_force(forward * mass * 10.0)
+        world.tick()
+        assert speed(car) > 0.2, "a force of 10 m/s2 for one tick"
+        car.add_torque(carla.Vector3D(0.0, 0.0, mass * 60.0))
+        world.tick()
+        assert abs(car.get_angular_velocity().z) > 0.5
+        car.add_angular_impulse(carla.Vector3D(0.0, 0.0, mass))
+        car.set_target_angular_velocity(carla.Vector3D(0.0, 0.0, 0.0))
+        world.tick()
+        assert car.get_ackermann_controller_settings().speed_kp > 0
