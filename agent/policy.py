@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from roadworthy.agent.observation import (
-    COMMANDS,
     MEASUREMENTS,
     LatentShape,
     Observation,
@@ -37,17 +36,15 @@ from roadworthy.agent.observation import (
     observation_space,
     observation_spaces,
 )
+from roadworthy.agent.policy_scales import MEASUREMENT_CAP, MEASUREMENT_SCALES
+from roadworthy.agent.segdepth import SEGDEPTH_PART, segdepth_space
+from roadworthy.agent.segdepth_policy import SegDepthExtractor
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import atomic_path, write_text
 
 WEIGHTS_FILE, FACTS_FILE, EXAMPLES_FILE = "policy.safetensors", "policy.json", "observations.safetensors"
 FORMAT = "roadworthy-policy-2"
-# What the measurements are divided by: speed [m/s], distance [m], damage [kN s], then the one-hot command. Speed and command
-# come out larger than 1 on purpose: they are 7 numbers beside the 131,072 of two ENet latents, and decide the pedals and what
-# to do at a junction. Measured on routes never seen: exchanging LEFT and RIGHT moves the steering three times as far as with a
-# one-hot of 1, and the throttle's error falls by a third with speed in m/s instead of 10 m/s.
-MEASUREMENT_SCALES = (1.0, 100.0, 10.0, *[0.1] * len(COMMANDS))
-MEASUREMENT_CAP = 20.0  # scaled values are capped here: a route of kilometres or a wreck is no new regime
+BRANCH = (64, 16)  # of actor and critic
 INITIAL_LOG_STD = -2.0  # exploration of 0.14 per action around the imitated mean
 
 
@@ -109,6 +106,7 @@ class Sense:
 # A new kind of observation is one line here.
 SENSES: tuple[Sense, ...] = (
     Sense("latents", lambda shape: observation_space((shape[1], shape[2], shape[3])), LatentMeasurementExtractor),
+    Sense(SEGDEPTH_PART, lambda shape: segdepth_space(shape[0], shape[1]), SegDepthExtractor),
 )
 
 
@@ -136,7 +134,7 @@ class DrivePolicy(ActorCriticPolicy):
         **options: Any,
     ) -> None:
         defaults: dict[str, Any] = {
-            "net_arch": {"pi": [64, 16], "vf": [64, 16]},
+            "net_arch": {"pi": list(BRANCH), "vf": list(BRANCH)},
             "activation_fn": nn.ReLU,
             "features_extractor_class": sense_of(observation_space).extractor,
             "log_std_init": INITIAL_LOG_STD,
@@ -196,7 +194,7 @@ def save_policy(
     `examples` are a few observations of its training, each part `[n, ...]`: what an export can be checked on.
     """
     part = sense_of(policy.observation_space).part
-    weights = {name: tensor.detach().contiguous() for name, tensor in _weights(policy).items()}
+    weights = {name: tensor.detach().contiguous() for name, tensor in unique_weights(policy).items()}
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
         save_file(weights, temporary)
     if examples is not None:
@@ -228,7 +226,7 @@ def load_policy(folder: Path) -> tuple[DrivePolicy, dict[str, Any]]:
         raise BadInput(f"{facts_path}: it sees {part!r}, which this version knows no policy for")
     squashed = bool(facts.get("squashed", False))
     policy = build_policy(space, seed=0, orthogonal=False, squashed=squashed)
-    expected = {name: tuple(tensor.shape) for name, tensor in _weights(policy).items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in unique_weights(policy).items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if expected != found:
         different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -249,7 +247,7 @@ def load_examples(folder: Path) -> dict[str, npt.NDArray[Any]]:
         ) from error
 
 
-def _weights(policy: DrivePolicy) -> dict[str, Tensor]:
+def unique_weights(policy: DrivePolicy) -> dict[str, Tensor]:
     """Return the policy's tensors once each; SB3 registers the shared extractor under three names."""
     aliases = ("pi_features_extractor.", "vf_features_extractor.")
     return {name: tensor for name, tensor in policy.state_dict().items() if not name.startswith(aliases)}

@@ -24,6 +24,7 @@ from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.segmenter import Segmenter
 from roadworthy.runtime.taxonomy import IGNORE, TOWN
 
+SEGDEPTH_PART = "segmentation"  # the part of the observation that tells this driver from others
 TRUTH = "truth"  # in place of a model file: the labels of the semantic camera
 MAX_CELLS = (64, 128)  # rows, columns that are kept of both maps
 MAX_DEPTH_M = 100.0  # [m] farther is as far
