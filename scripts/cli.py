@@ -20,6 +20,7 @@ VERBS = {
     "record": ("roadworthy.scripts.record", "Record camera and semantic frames from a CARLA server."),
     "train": ("roadworthy.scripts.train", "Train a segmenter with an objective."),
     "layouts": ("roadworthy.scripts.layouts", "Learn what label maps look like and make new ones (SemGAN)."),
+    "dream": ("roadworthy.scripts.dream", "Paint generated layouts as frames to train with (pix2pix)."),
     "export": ("roadworthy.scripts.export", "Turn a run or ONNX file into a model file: ONNX, OpenVINO, TensorRT, Triton."),
     "adopt": ("roadworthy.scripts.adopt", "Make somebody else's segmentation network (ONNX) a model of ours."),
     "predict": ("roadworthy.scripts.predict", "Write what a model sees: overlays for images, videos, cameras, CARLA."),

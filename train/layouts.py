@@ -144,6 +144,7 @@ class LayoutDuel(Duel):
     def picture(self) -> npt.NDArray[np.uint8]:
         """Return a sheet of samples, of the same noise each time."""
         self.generator.eval()
+        assert isinstance(self.generator, LayoutGenerator)
         maps = sample_maps(self.generator, SHOWN, self.config.seed)
         self.generator.train()
         return grid(self.space.pictures(maps))
@@ -184,9 +185,9 @@ class LayoutModel:
     size: tuple[int, int]  # (height, width) [pixels]
     seed: int  # of its training
 
-    def sample(self, count: int, seed: int = 0) -> Tensor:
-        """Make `count` layouts `float32 [count, C, H, W]`; the first ones of a larger count are the same."""
-        return sample_maps(self.generator, count, seed)
+    def sample(self, count: int, seed: int = 0, first: int = 0) -> Tensor:
+        """Make the layouts number `first` to `first + count - 1` of a seed, `float32 [count, C, H, W]`."""
+        return sample_maps(self.generator, count, seed, first)
 
 
 def load_layouts(run: Path, update: int | None = None) -> LayoutModel:
@@ -209,13 +210,13 @@ def load_layouts(run: Path, update: int | None = None) -> LayoutModel:
 
 
 @torch.no_grad()
-def sample_maps(generator: torch.nn.Module, count: int, seed: int) -> Tensor:
+def sample_maps(generator: LayoutGenerator, count: int, seed: int, first: int = 0) -> Tensor:
     """Make `count` layouts `float32 [count, C, H, W]`; layout i depends on the seed and i alone."""
     made = []
-    for start in range(0, count, SAMPLES_AT_ONCE):
-        noise = torch.cat([torch.randn(1, generator.latent, generator=seeded(seed, 2, index))  # type: ignore[arg-type]
-                           for index in range(start, min(start + SAMPLES_AT_ONCE, count))])  # fmt: skip
-        made.append(generator(noise).contiguous())
+    for start in range(first, first + count, SAMPLES_AT_ONCE):
+        indices = range(start, min(start + SAMPLES_AT_ONCE, first + count))
+        noise = torch.cat([torch.randn(1, generator.latent, generator=seeded(seed, 2, index)) for index in indices])  # [B, L]
+        made.append(generator(noise).contiguous())  # [B, C, H, W]
     return torch.cat(made)
 
 

@@ -9,6 +9,7 @@ from roadworthy.runtime.errors import BadInput
 from roadworthy.train.data.camvid import open_camvid
 from roadworthy.train.data.cityscapes import open_cityscapes
 from roadworthy.train.data.dataset import Dataset, Sample, raise_problems
+from roadworthy.train.data.dream import open_dream
 from roadworthy.train.data.gta5 import open_gta5
 from roadworthy.train.data.labelled_folder import open_folder
 from roadworthy.train.data.recording import open_recording
@@ -23,6 +24,7 @@ DATASETS: Mapping[str, Callable[[Path, str | None], Dataset]] = {
     "synthia": open_synthia,
     "recording": open_recording,
     "folder": open_folder,
+    "dream": open_dream,
 }
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,10 +18,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from roadworthy.runtime.errors import BadInput
 from roadworthy.train.data.augment import Augmentation, augment
 from roadworthy.train.data.dataset import Sample
 
 AHEAD = 2  # batches made in the background while one is trained on
+FINEST_SHARE = 1000  # shares of a mixture are kept as fractions of at most this denominator
 
 
 class Samples(Protocol):
@@ -28,6 +32,34 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Two sets of samples in one sequence: `share` of its places are the second's, spread evenly."""
+
+    first: Samples
+    second: Samples
+    share: float  # of all places, above 0 and below 1
+
+    def __post_init__(self) -> None:
+        """Check the share; raises `BadInput`."""
+        if not 0 < Fraction(self.share).limit_denominator(FINEST_SHARE) < 1:
+            raise BadInput(f"mix is {self.share}, expected a share of the samples above 0 and below 1")
+
+    def __len__(self) -> int:
+        """Return the number of samples of both sets."""
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return sample `index`, the first set's before the second's."""
+        return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
+
+    def turn(self, place: int) -> tuple[bool, int]:
+        """Tell whether `place` of the sequence is the second set's, and how many places its set had before."""
+        share = Fraction(self.share).limit_denominator(FINEST_SHARE)
+        before, after = (count * share.numerator // share.denominator for count in (place, place + 1))
+        return (True, before) if after > before else (False, place - before)
 
 
 class RawBatch(NamedTuple):
@@ -52,7 +84,8 @@ class RawBatch(NamedTuple):
 class Batches:
     """An endless, seeded, shuffled and augmented sequence of batches; every sample comes once per epoch.
 
-    Of each batch of `batch_size` samples the process `rank` of `world` gets its equal part.
+    Of a `Mixture` each set is shuffled for itself. Of each batch of `batch_size` samples the process `rank` of `world` gets
+    its equal part.
     """
 
     def __init__(
@@ -76,7 +109,7 @@ class Batches:
         self.rank, self.world = rank, world
         self.workers = workers
         self.pinned = pinned
-        self._orders: dict[int, npt.NDArray[np.int64]] = {}
+        self._orders: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
 
     def __getitem__(self, number: int) -> RawBatch:
         """Make batch `number`, whatever was made before."""
@@ -110,12 +143,21 @@ class Batches:
         return [(self._sample_at(place), place) for place in range(first, first + share)]
 
     def _sample_at(self, place: int) -> int:
-        epoch, offset = divmod(place, len(self.frames))
-        if epoch not in self._orders:
-            if len(self._orders) > AHEAD:
+        if not isinstance(self.frames, Mixture):
+            return self._shuffled(0, len(self.frames), place)
+        from_second, turn = self.frames.turn(place)
+        first = len(self.frames.first)
+        return first + self._shuffled(2, len(self.frames.second), turn) if from_second else self._shuffled(0, first, turn)
+
+    def _shuffled(self, stream: int, size: int, turn: int) -> int:
+        """Return which of `size` samples comes at `turn`, in an order drawn anew from random stream `stream` every epoch."""
+        epoch, offset = divmod(turn, size)
+        key = stream, epoch
+        if key not in self._orders:
+            if len(self._orders) > 2 * AHEAD:
                 self._orders.clear()
-            self._orders[epoch] = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.frames))
-        return int(self._orders[epoch][offset])
+            self._orders[key] = np.random.default_rng([self.seed, stream, epoch]).permutation(size)
+        return int(self._orders[key][offset])
 
     def _sample(self, index: int, place: int) -> Sample:
         return augment(self.frames[index], self.augmentation, np.random.default_rng([self.seed, 1, place]), self.crop)

@@ -25,18 +25,34 @@ LATENT_BLOCKS = 4  # after which the map is the latent
 
 
 class UNetBody(nn.Module):
-    """The U-Net between any number of channels, with `depth` down-sampling blocks."""
+    """The U-Net between any number of channels, with `depth` down-sampling blocks.
 
-    def __init__(self, in_channels: int, out_channels: int, depth: int) -> None:
+    The first has `width` channels, and each next one twice as many up to eight times that. `slope` is that of the encoder's
+    ReLUs for negative values, and `dropout` the number of the decoder's innermost blocks that drop half of their output:
+    pix2pix's generator has 0.2 and 3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        depth: int,
+        *,
+        width: int = FIRST_WIDTH,
+        slope: float = 0.0,
+        dropout: int = 0,
+    ) -> None:
         super().__init__()
-        widths = [min(FIRST_WIDTH << level, LAST_WIDTH) for level in range(depth)]
+        widths = [min(width << level, width * LAST_WIDTH // FIRST_WIDTH) for level in range(depth)]
         down, up = [], []
-        for level, width in enumerate(widths):
+        for level, channels in enumerate(widths):
             before = widths[level - 1] if level else in_channels
-            down.append(_Block(nn.Conv2d(before, width, 4, 2, 1, bias=False), width, norm=0 < level < depth - 1))
+            halve = nn.Conv2d(before, channels, 4, 2, 1, bias=False)
+            down.append(_Block(halve, channels, norm=0 < level < depth - 1, slope=slope))
             if level:
-                skipped = width if level == depth - 1 else 2 * width
-                up.append(_Block(nn.ConvTranspose2d(skipped, before, 4, 2, 1, bias=False), before, norm=True))
+                skipped = channels if level == depth - 1 else 2 * channels
+                double = nn.ConvTranspose2d(skipped, before, 4, 2, 1, bias=False)
+                up.append(_Block(double, before, norm=True, dropped=level >= depth - dropout))
         self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)  # from the outermost to the innermost
         self.last = nn.ConvTranspose2d(2 * widths[0], out_channels, 4, 2, 1)
         self.apply(_initialise)
@@ -57,11 +73,12 @@ class UNetBody(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, convolution: nn.Module, channels: int, *, norm: bool) -> None:
+    def __init__(self, convolution: nn.Module, channels: int, *, norm: bool, slope: float = 0.0, dropped: bool = False) -> None:
         super().__init__()
         self.convolution = convolution
         self.norm = nn.BatchNorm2d(channels) if norm else None
-        self.activation = nn.ReLU(inplace=True)
+        self.dropout = nn.Dropout(0.5) if dropped else None
+        self.activation = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor, size: torch.Size | None = None) -> Tensor:
         """Convolve, normalise, activate, crop to `size` (height, width)."""
@@ -72,6 +89,8 @@ class _Block(nn.Module):
             if self.training:
                 refuse_single_values(x, "U-Net")
             x = self.norm(x)
+        if self.dropout is not None:
+            x = self.dropout(x)
         activated: Tensor = self.activation(x)
         # In evaluation last: inference backends fuse convolution, norm and ReLU when nothing is between them.
         return activated if size is None else crop(activated, *size)
