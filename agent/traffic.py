@@ -62,7 +62,11 @@ class Traffic:
         self._manner(vehicle)
 
     def release(self, vehicle: carla.Actor) -> None:
-        """Take a car back from the Traffic Manager; do so before destroying it."""
+        """Take a car back from the Traffic Manager; do so before destroying it.
+
+        The car keeps the manager's last control. CARLA's client sends nothing when `apply_control` is called with the control
+        that it was last called with, whatever the manager has commanded since: take `carla.command.ApplyVehicleControl`.
+        """
         vehicle.set_autopilot(False, self.manager.get_port())
 
     def _manner(self, vehicle: carla.Actor) -> None:

@@ -7,7 +7,8 @@ What is counted, through the client alone but for the map's walkways, which are 
 
 - the way that each walker went, against its speed times the time;
 - how far from the navigation mesh, and from its sidewalks and crossings, anybody ever was;
-- steps onto a crossing, and how many of them while the nearest traffic light let cars go (for 1.5 s or longer);
+- steps onto a crossing's road (half a metre past the kerb: who waits or passes by treads on its edge), and how many of them
+  while the nearest traffic light within 30 m let cars go (for 1.5 s or longer);
 - how often and how long somebody stood still beside a crossing.
 """
 
@@ -34,6 +35,8 @@ from roadworthy.agent.town.walkways import walkways
 STEP_S = 0.05
 SPEED_MPS = 1.4
 STANDING_MPS = 0.2
+KERB_M = 0.5  # [m] from the road's edge: further in somebody is on the crossing
+LIGHT_M = 30.0  # [m] no light that is further off is this crossing's
 BESIDE_M = 2.5  # [m] from a crossing within which standing is waiting
 OPEN_FOR_S = 1.5  # a light that has just turned green finds people on the crossing
 LEAST_SHARE = 0.8  # of speed times time
@@ -52,7 +55,7 @@ class WalkerReport:
     least_share: float = 0.0  # of the slowest walker
     off_mesh_m: float = 0.0  # farthest that anybody was from the mesh
     off_walkway_m: float = 0.0  # farthest that anybody was from sidewalks and crossings
-    crossings: int = 0  # steps onto a crossing
+    crossings: int = 0  # steps onto a crossing's road
     crossings_against_light: int = 0
     waits: int = 0  # times that somebody stood for over a second beside a crossing
     longest_wait_s: float = 0.0
@@ -82,7 +85,7 @@ class Crossings:
         if not entered.any() or not len(self._stop):
             return int(entered.sum()), 0
         apart = np.hypot(*(places[entered][:, None] - self._stop[None]).transpose(2, 0, 1))  # [E, L]
-        against = self._open_s[self._owner[apart.argmin(1)]] > OPEN_FOR_S
+        against = (self._open_s[self._owner[apart.argmin(1)]] > OPEN_FOR_S) & (apart.min(1) < LIGHT_M)
         return int(entered.sum()), int(against.sum())
 
 
@@ -117,7 +120,8 @@ def spawn(session: Session, count: int, seed: int) -> tuple[list[carla.Actor], l
 def watch(session: Session, count: int, seed: int, minutes: float) -> WalkerReport:
     """Let `count` people walk for `minutes` of simulated time."""
     began = time.monotonic()
-    ways = walkways(RoadNetwork.from_opendrive(session.map_name, session.map.to_opendrive()))
+    roads = RoadNetwork.from_opendrive(session.map_name, session.map.to_opendrive())
+    ways = walkways(roads)
     walkable = shapely.union_all([ways.sidewalk, ways.crosswalks])
     mesh = shapely.union_all([walkable, ways.road])
     for area in (walkable, mesh):
@@ -125,7 +129,8 @@ def watch(session: Session, count: int, seed: int, minutes: float) -> WalkerRepo
     world = session.world
     walkers, controllers = spawn(session, count, seed)
     report = WalkerReport(session.map_name, seed, len(walkers), minutes * 60.0)
-    crossings = Crossings(ways.crosswalks, list(world.get_actors().filter("traffic.traffic_light*")))
+    on_road = ways.crosswalks.intersection(roads.drivable.buffer(-KERB_M))
+    crossings = Crossings(on_road, list(world.get_actors().filter("traffic.traffic_light*")))
     step, ticks = session.fixed_delta_s, round(minutes * 60.0 / session.fixed_delta_s)
     session.tick()
     places = _places(world, walkers, np.zeros((len(walkers), 2)))
