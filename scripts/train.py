@@ -51,7 +51,12 @@ class ScaleRange(click.ParamType[tuple[float, float]]):
     show_default=True,
     help="cross-entropy, focal, importance-aware, adversarial, el-gan, gambling or wasserstein, with options and sums: "
     "'cross-entropy + 0.5*wasserstein(metric=huber)'. For a --target also the terms minent, advent and scene-adaptation: "
-    "'cross-entropy + advent'.",
+    "'cross-entropy + advent', and self-training(loss=cross-entropy, divergence, wasserstein or l1) on --pseudo-labels.",
+)
+@click.option("--pseudo-labels", type=click.Choice(["cbst", "lrent", "mrkld"]),
+              help="Train in rounds: label the target with the last network (first --init), learn, and again.")  # fmt: skip
+@click.option(
+    "--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds of --pseudo-labels, of --steps each."
 )
 @click.option("--ground", default="severity", show_default=True,
               help="Ground matrix of the Wasserstein objective: severity, importance, or a ground.yaml file.")  # fmt: skip
@@ -96,25 +101,37 @@ class ScaleRange(click.ParamType[tuple[float, float]]):
               help="Iterations between resumable checkpoints.")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/MODEL-OBJECTIVE-seedN]")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the same training.")
-def command(output: Path | None, resume: bool, preset: str | None, **options: Any) -> None:
+def command(
+    output: Path | None, resume: bool, preset: str | None, pseudo_labels: str | None, rounds: int, **options: Any
+) -> None:
     """Train a segmenter and write a run folder (weights, configuration, curves, metrics).
 
     Ctrl-C stops after the current update and its checkpoint; --resume goes on from there. On several GPUs or processes:
     torchrun --nproc-per-node N -m roadworthy.scripts.cli train ...
 
     Example: roadworthy train --data recording:recordings/grid --init runs/enet-cross-entropy-seed0 --objective wasserstein
+
+    Adapting: roadworthy train --data recording:recordings/grid --classes camvid --validation camvid:data/camvid
+    --target camvid:data/camvid --objective 'cross-entropy + advent'
     """
     from roadworthy.train.config import TrainConfig
     from roadworthy.train.fit import fit
+    from roadworthy.train.rounds import RoundsPlan, default_objective, self_train
 
     context = click.get_current_context()
     given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
     config = replace(TrainConfig(data=options["data"]), **_fields(options))
     if preset is not None:
         config = _with_preset(config, preset, given)
+    if pseudo_labels is not None and "objective" not in given:
+        config = replace(config, objective=default_objective(pseudo_labels))
     output = output or Path("runs") / f"{config.model}-{_folder_name(config.objective)}-seed{config.seed}"
     with progress_line(f"training {output.name}") as report:
-        result = fit(config, output, progress=report, resume=resume)
+        if pseudo_labels is None:
+            result = fit(config, output, progress=report, resume=resume)
+        else:
+            result = self_train(config, RoundsPlan(pseudo_labels, rounds), output, progress=report, resume=resume)[-1]
+            output = result.run
     if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks
         return
     scores = result.validation

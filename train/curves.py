@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from roadworthy.runtime.errors import MissingExtra
+from roadworthy.runtime.taxonomy import IGNORE, Taxonomy
+from roadworthy.train.data.batches import RawBatch, Samples
 from roadworthy.train.data.frames import Frames
+from roadworthy.train.losses import logit_entropy
 from roadworthy.train.models.normalisation import normalise
 from roadworthy.train.objectives import Batch, Objective
 
@@ -53,6 +56,26 @@ class Curves:
         rows = np.concatenate(columns, axis=2)  # [B, H, W * columns, 3]
         for sample, row in zip(samples, rows, strict=True):
             self._writer.add_image(f"frame, truth, prediction/{sample.name}", row, iteration, dataformats="HWC")
+        self._writer.flush()
+
+    def add_target(
+        self, iteration: int, objective: Objective, target: Samples, taxonomy: Taxonomy, device: torch.device
+    ) -> None:
+        """Show a few unlabelled frames with prediction and entropy, and their pseudo-labels and these' probability if any."""
+        samples = [target[index] for index in range(min(PICTURES, len(target)))]
+        images = torch.from_numpy(np.stack([sample.image for sample in samples]))  # [B, H, W, 3]
+        with objective.watching():
+            logits = objective.segmenter(normalise(images.to(device))).logits.float()  # [B, N, H, W]
+        predicted = logits.argmax(1).cpu().numpy()  # [B, N, H, W] -> [B, H, W]
+        size = predicted.shape[1:]
+        columns = [images.numpy(), taxonomy.colourise(predicted), _grey(logit_entropy(logits), size)]
+        soft = RawBatch(images, torch.from_numpy(np.stack([sample.labels for sample in samples]))).soft(torch.device("cpu"))
+        if soft is not None:
+            best, labels = soft.max(1)  # [B, H, W] each
+            columns += [taxonomy.colourise(torch.where(best > 0, labels, IGNORE).numpy()), _grey(best, size)]
+        for sample, row in zip(samples, np.concatenate(columns, axis=2), strict=True):
+            tag = "target: frame, prediction, entropy, pseudo-label, its probability"
+            self._writer.add_image(f"{tag}/{sample.name}", row, iteration, dataformats="HWC")
         self._writer.flush()
 
     def close(self) -> None:

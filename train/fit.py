@@ -22,8 +22,10 @@ from roadworthy.runtime.taxonomy import TAXONOMIES, Taxonomy
 from roadworthy.train.checkpoint import MODEL_FILE, load_run, save_model
 from roadworthy.train.config import CONFIG_FILE, TrainConfig, differences, load_config
 from roadworthy.train.data import list_dataset
+from roadworthy.train.data.batches import Samples
 from roadworthy.train.data.folding import fold_classes
 from roadworthy.train.data.frames import Frames, read_checked
+from roadworthy.train.data.pseudo import PseudoFrames, load_facts, pseudo_folder
 from roadworthy.train.data.target import open_target
 from roadworthy.train.distributed import make_fabric
 from roadworthy.train.ground import GroundMatrix, importance, open_ground
@@ -99,11 +101,15 @@ def _read(config: TrainConfig, report: Progress) -> Material:
     wanted = {"training": training, "held_out": held_out}
     if selection is not None:
         wanted["selection"] = selection
+    pseudo = None if config.target is None else pseudo_folder(config.target)
     if config.target is not None:
-        wanted["target"] = open_target(config.target, training.taxonomy)
+        wanted["target"] = open_target(config.target if pseudo is None else load_facts(pseudo).target, training.taxonomy)
     read = read_checked(list(wanted.values()), config.size, report, skip_bad=config.skip_bad)
     frames: dict[str, Frames] = dict(zip(wanted, read, strict=True))
-    return Material(frames["training"], frames.get("selection"), frames["held_out"], frames.get("target"))
+    target: Samples | None = frames.get("target")
+    if pseudo is not None:
+        target = PseudoFrames(pseudo, load_facts(pseudo), frames["target"])
+    return Material(frames["training"], frames.get("selection"), frames["held_out"], target)
 
 
 def _set_up(config: TrainConfig, output: Path, fabric: Fabric, material: Material) -> Trainer:
@@ -121,6 +127,11 @@ def _set_up(config: TrainConfig, output: Path, fabric: Fabric, material: Materia
             f"objective {config.objective!r} learns from unlabelled frames of a target domain; say which: --target KIND:PATH"
             if objective.adapts
             else f"a target is given, but objective {config.objective!r} does not adapt to it; add minent, for instance"
+        )
+    if objective.wants_pseudo and not isinstance(material.target, PseudoFrames):
+        raise BadInput(
+            f"objective {config.objective!r} learns from pseudo-labels, which the target {config.target!r} does not have; "
+            "train in rounds: --pseudo-labels lrent"
         )
     if config.backbone_weights is not None:
         load_backbone(model, config.backbone_weights)
@@ -216,8 +227,11 @@ def load_result(run: Path) -> FitResult:
 
 
 def _ground(config: TrainConfig, taxonomy: Taxonomy) -> GroundMatrix:
-    """Return the ground matrix; classes of a user's own have no severity, which matters to the Wasserstein objective alone."""
-    wanted = any(term.name == "wasserstein" for term in parse_spec(config.objective))
+    """Return the ground matrix; classes of a user's own have no severity, which matters to Wasserstein losses alone."""
+    wanted = any(
+        term.name == "wasserstein" or (term.name, term.options.get("loss")) == ("self-training", "wasserstein")
+        for term in parse_spec(config.objective)
+    )
     if wanted or config.ground != "severity" or taxonomy.name in TAXONOMIES:
         return open_ground(config.ground, taxonomy)
     return importance(taxonomy)

@@ -275,7 +275,10 @@ class Trainer:
         if self.fabric.is_global_zero:
             save_training(self.output / LAST_FILE, parts, state)
         if self.curves is not None:
-            self.curves.add_pictures(self.iteration, self.objective, self.material.held_out, self.fabric.device)
+            device, material = self.fabric.device, self.material
+            self.curves.add_pictures(self.iteration, self.objective, material.held_out, device)
+            if material.target is not None:
+                self.curves.add_target(self.iteration, self.objective, material.target, material.taxonomy, device)
             self.players.training_mode()
 
     def _restore(self) -> None:

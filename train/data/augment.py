@@ -50,15 +50,16 @@ def resize(sample: Sample, height: int, width: int) -> Sample:
 def augment(sample: Sample, options: Augmentation, rng: np.random.Generator, crop: tuple[int, int] | None = None) -> Sample:
     """Return a random variant of size `crop` = (height, width) [pixels], or of the sample's own size.
 
-    The crop is cut out of the zoomed frame; where that is smaller than the crop, a border of ignored pixels is left.
+    The crop is cut out of the zoomed frame; where that is smaller than the crop, a border of ignored pixels is left. Labels may
+    also be soft, `uint8 [N, H, W]`, zero for no label.
     """
     image, labels = sample.image, sample.labels
     if rng.random() < options.flip:
-        image, labels = image[:, ::-1], labels[:, ::-1]
+        image, labels = image[:, ::-1], labels[..., ::-1]
     scale = rng.uniform(options.scale_min, options.scale_max)
     place = rng.random(2)  # where the crop (or the shrunk frame) lies, 0 = top left, 1 = bottom right
-    size = labels.shape if crop is None else crop
-    if scale != 1.0 or size != labels.shape:
+    size = image.shape[:2] if crop is None else crop
+    if scale != 1.0 or size != image.shape[:2]:
         image, labels = _window(image, labels, scale, place, size[0], size[1])
     if options.jitter > 0:
         image = _jitter(image, rng.uniform(1 - options.jitter, 1 + options.jitter, 3))
@@ -75,18 +76,24 @@ def _window(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Cut a window of `height` x `width` out of the frame zoomed by `scale`, resampled in one pass."""
     part_height, part_width = height / scale, width / scale  # of the window, in pixels of the frame
-    top, left = place[0] * (labels.shape[0] - part_height), place[1] * (labels.shape[1] - part_width)  # negative outside
+    top, left = place[0] * (image.shape[0] - part_height), place[1] * (image.shape[1] - part_width)  # negative outside
     if scale == 1.0:  # nothing to resample
         top, left = round(top), round(left)
     if scale == 1.0 and top >= 0 and left >= 0:
         window = np.s_[int(top) : int(top) + height, int(left) : int(left) + width]
-        return image[window], labels[window]
+        return image[window], labels[..., *window]
     # PIL maps output (x, y) to input (a x + c, e y + f); pixels outside the frame are filled with 0 and IGNORE.
     affine = (1 / scale, 0.0, left, 0.0, 1 / scale, top)
     size = (width, height)
     zoomed = Image.fromarray(image).transform(size, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
-    where = Image.fromarray(labels).transform(size, Image.Transform.AFFINE, affine, Image.Resampling.NEAREST, fillcolor=IGNORE)
-    return np.asarray(zoomed), np.asarray(where)
+
+    def moved(plane: npt.NDArray[np.uint8], outside: int) -> npt.NDArray[np.uint8]:
+        picture = Image.fromarray(plane)
+        return np.asarray(picture.transform(size, Image.Transform.AFFINE, affine, Image.Resampling.NEAREST, fillcolor=outside))
+
+    if labels.ndim == 2:
+        return np.asarray(zoomed), moved(labels, IGNORE)
+    return np.asarray(zoomed), np.stack([moved(plane, 0) for plane in labels])
 
 
 def _jitter(image: npt.NDArray[np.uint8], gains: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,7 @@
-"""The frames of a target domain: images whose labels, if there are any, are never opened."""
+"""The frames of a target domain: images whose labels, if there are any, are never opened.
+
+A target is images:FOLDER, a data set as KIND:PATH (its training split), or pseudo:FOLDER, frames that a network labelled.
+"""
 
 from __future__ import annotations
 

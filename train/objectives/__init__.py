@@ -16,6 +16,7 @@ from roadworthy.train.objectives.importance_aware import ImportanceAware, Import
 from roadworthy.train.objectives.minent import MinEnt, MinEntOptions
 from roadworthy.train.objectives.objective import Batch, Objective, Schedule, Setting
 from roadworthy.train.objectives.scene_adaptation import SceneAdaptation, SceneAdaptationOptions
+from roadworthy.train.objectives.self_training import SelfTraining, SelfTrainingOptions
 from roadworthy.train.objectives.spec import parse_spec, read_options
 from roadworthy.train.objectives.wasserstein import Wasserstein, WassersteinOptions
 from roadworthy.train.objectives.weighted_sum import WeightedSum
@@ -42,6 +43,7 @@ OBJECTIVES: Mapping[str, Kind] = {
     "minent": Kind(MinEntOptions, MinEnt),
     "advent": Kind(AdvEntOptions, AdvEnt),
     "scene-adaptation": Kind(SceneAdaptationOptions, SceneAdaptation),
+    "self-training": Kind(SelfTrainingOptions, SelfTraining),
 }
 
 
