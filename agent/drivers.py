@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from roadworthy.agent.demonstrations import Demonstrations
@@ -21,7 +22,7 @@ from roadworthy.agent.imitation import CloneConfig, clone, demonstration_latents
 from roadworthy.agent.learn import LearnConfig, learn
 from roadworthy.agent.parallel import Task as Work
 from roadworthy.agent.parallel import reporter, run_tasks
-from roadworthy.agent.policy import FACTS_FILE, DrivePolicy, load_policy, save_policy
+from roadworthy.agent.policy import FACTS_FILE, DrivePolicy, load_examples, load_policy, save_policy
 from roadworthy.agent.supervisor import Report
 from roadworthy.runtime.segmenter import load
 
@@ -77,17 +78,21 @@ def _train_driver(report: Report, task: DriverTask, folder: Path, config: Driver
     cloned = task.policy / CLONED
     if (cloned / FACTS_FILE).exists():
         policy, facts = load_policy(cloned)
+        examples = load_examples(cloned)
     else:
-        policy, facts = _imitate(task, folder, config, progress)
-        save_policy(policy, cloned, facts)
+        policy, facts, examples = _imitate(task, folder, config, progress)
+        save_policy(policy, cloned, facts, examples)
         report(("imitation done", 0.6, True))
     if config.a2c_steps > 0:
         policy, a2c = fine_tune(policy, task.model, config, lambda text, share: progress(text, 0.6 + 0.4 * share))
         facts = {**facts, "a2c": a2c}
-    save_policy(policy, task.policy, facts)
+    save_policy(policy, task.policy, facts, examples)
 
 
-def _imitate(task: DriverTask, folder: Path, config: DriverConfig, progress: Progress) -> tuple[DrivePolicy, dict[str, Any]]:
+def _imitate(
+    task: DriverTask, folder: Path, config: DriverConfig, progress: Progress
+) -> tuple[DrivePolicy, dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Clone the expert; returns the policy, what its facts say, and some observations."""
     began = time.monotonic()
     demonstrations = Demonstrations.load(folder)
     segmenter = load(task.model, device="cpu", threads=config.clone.threads)
@@ -103,7 +108,8 @@ def _imitate(task: DriverTask, folder: Path, config: DriverConfig, progress: Pro
         "latents_s": round(seen - began, 1),
         "training_s": round(time.monotonic() - seen, 1),
     }
-    return result.policy, {"segmenter": task.segmenter, "model": task.model.name, "seed": config.seed, "imitation": imitation}
+    facts = {"segmenter": task.segmenter, "model": task.model.name, "seed": config.seed, "imitation": imitation}
+    return result.policy, facts, result.examples
 
 
 def fine_tune(policy: DrivePolicy, model: Path, config: DriverConfig, progress: Progress) -> tuple[DrivePolicy, dict[str, Any]]:

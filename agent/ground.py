@@ -10,6 +10,7 @@ was learnt. Such distances are symmetric; severity is not (the paper's own point
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,16 @@ from torch.nn import functional as F
 
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.taxonomy import IGNORE
+from roadworthy.train.data import open_dataset
 from roadworthy.train.ground import GroundMatrix, MetricKind, ground_metric
+from roadworthy.train.models.normalisation import normalise
+from roadworthy.train.models.prediction import Segmenter as Network
 
 FIRST_ALPHA = 10.0  # of the blend, falls to 0 over the rounds (arXiv 2008.04751, section III-C)
 LEAST_POSITIONS = 200  # positions of a class below which its centroid is chance, and the predefined costs stay
 
 Floats = npt.NDArray[np.float64]
+Progress = Callable[[str, float], None]
 
 
 class Centroids:
@@ -75,6 +80,21 @@ class Centroids:
         if largest <= 0:
             raise BadInput("all classes have the same mean embedding: the segmenter has collapsed; train it first")
         return apart / largest
+
+
+def measure_centroids(network: Network, data: str, *, batch_size: int = 8, progress: Progress | None = None) -> Centroids:
+    """Gather the class centroids of `network`'s embedding over a labelled data set (`recording:PATH`, ...)."""
+    dataset = open_dataset(data)
+    centroids = Centroids(len(dataset.taxonomy))
+    with torch.inference_mode():
+        for first in range(0, len(dataset), batch_size):
+            samples = [dataset[index] for index in range(first, min(first + batch_size, len(dataset)))]
+            images = torch.from_numpy(np.stack([sample.image for sample in samples]))  # [B, H, W, 3]
+            labels = torch.from_numpy(np.stack([sample.labels for sample in samples]).astype(np.int64))  # [B, H, W]
+            centroids.add(network(normalise(images)).embedding, labels)
+            if progress is not None:
+                progress(f"frame {first + len(samples)} of {len(dataset)}", (first + len(samples)) / len(dataset))
+    return centroids
 
 
 def alpha_at(round_index: int, rounds: int, first: float = FIRST_ALPHA) -> float:

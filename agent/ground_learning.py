@@ -1,7 +1,8 @@
 """Learn a ground matrix together with a driver: drive, fine-tune the segmenter on what was seen, measure, and again.
 
 One round of arXiv 2008.04751, III-C, is three steps, each of which leaves files that can be looked at:
-1. `policy/`, `recording/`: the policy drives on the segmenter's latents and learns by A2C; frames and true tags are kept;
+1. `policy/`, `recording/`: the policy drives on the segmenter's latents and learns by A2C; frames and true tags are kept.
+   With `policy_gradient` the encoder learns from the policy's loss too, and `encoder/` is the segmenter after that;
 2. `segmenter/`: the segmenter goes on learning from those frames with the Wasserstein loss under the current matrix;
 3. `ground.yaml`: the matrix made anew from the class centroids of the embedding (see `roadworthy.agent.ground`).
 A round that has its `round.json` is done; after an interruption the first round without one is driven again.
@@ -12,36 +13,35 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from roadworthy.agent.camera import CameraRig
+from roadworthy.agent.claim import claim
+from roadworthy.agent.encoder import EncoderGradient, NetworkLatents
 from roadworthy.agent.env import DriveConfig, DriveEnv
-from roadworthy.agent.ground import FIRST_ALPHA, Centroids, alpha_at, blend
+from roadworthy.agent.frame_keeper import FrameKeeper, WithFrames
+from roadworthy.agent.ground import FIRST_ALPHA, alpha_at, blend, measure_centroids
+from roadworthy.agent.judged_drive import check_fit
 from roadworthy.agent.learn import LearnConfig, learn
-from roadworthy.agent.observation import LatentShape, Observation
 from roadworthy.agent.parallel import Task, reporter, run_tasks
 from roadworthy.agent.policy import build_policy, load_policy, save_policy
 from roadworthy.agent.recording import Recording
 from roadworthy.agent.supervisor import Report
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
-from roadworthy.runtime.segmenter import Segmentation
 from roadworthy.runtime.taxonomy import TOWN
-from roadworthy.train.checkpoint import load_run
-from roadworthy.train.config import TrainConfig
+from roadworthy.train.checkpoint import load_run, save_model
+from roadworthy.train.config import CONFIG_FILE, TrainConfig
 from roadworthy.train.data import open_dataset
 from roadworthy.train.fit import fit
 from roadworthy.train.ground import GroundMatrix, MetricKind, load_ground, open_ground
-from roadworthy.train.models.normalisation import normalise
-from roadworthy.train.models.prediction import Segmenter as Network
 
 Progress = Callable[[str, float], None]
 
@@ -59,6 +59,8 @@ class GroundConfig:
     segmenter_steps: int = 100  # updates with the Wasserstein loss per round
     batch_size: int = 8  # frames per update
     learning_rate: float = 2e-4  # of the segmenter
+    policy_gradient: bool = False  # the policy's gradient changes the encoder too; slow without a GPU
+    policy_gradient_rate: float = 1e-5  # of the encoder then: the gradient of 20 steps of driving is mostly noise
     predefined: str = "severity"  # the matrix to begin with: severity, importance, or a ground.yaml file
     kind: MetricKind = "linear"  # f of the blend
     rho: float = 2.0  # of f = "power"
@@ -104,7 +106,7 @@ def learn_ground(
     world = dataclasses.replace(config.world, rig=CameraRig(width_px=width, height_px=height), truth=True)
     config = dataclasses.replace(config, world=world)
     predefined = open_ground(config.predefined, TOWN)
-    _claim(output, {"segmenter": str(segmenter), "start": start and str(start), **dataclasses.asdict(config)})
+    claim(output, {"segmenter": str(segmenter), "start": start and str(start), **dataclasses.asdict(config)})
     matrix, run, policy = blend(np.full(predefined.cost.shape, np.nan), predefined, 0.0, kind=config.kind), segmenter, start
     history: list[dict[str, Any]] = []
     for index in range(config.rounds):
@@ -118,7 +120,8 @@ def learn_ground(
             matrix.save(before)
             task = Task(f"round {index + 1}", _drive, (run, policy, folder, config, config.seed + index))
             run_tasks([task], workers=1, progress=_scaled(tell, DRIVE_SHARE))
-            matrix, facts = _study(run, folder, before, predefined, config, index, tell)
+            driven = folder / "encoder" if config.policy_gradient else run
+            matrix, facts = _study(driven, folder, before, predefined, config, index, tell)
             write_text(folder / DONE_FILE, json.dumps(facts))
         facts = json.loads((folder / DONE_FILE).read_text(encoding="utf-8"))
         matrix = load_ground(folder / GROUND_FILE, TOWN)
@@ -129,114 +132,36 @@ def learn_ground(
     return matrix
 
 
-def measure_centroids(network: Network, data: str, *, batch_size: int = 8, progress: Progress | None = None) -> Centroids:
-    """Gather the class centroids of `network`'s embedding over a labelled data set (`recording:PATH`, ...)."""
-    dataset = open_dataset(data)
-    centroids = Centroids(len(dataset.taxonomy))
-    with torch.inference_mode():
-        for first in range(0, len(dataset), batch_size):
-            samples = [dataset[index] for index in range(first, min(first + batch_size, len(dataset)))]
-            images = torch.from_numpy(np.stack([sample.image for sample in samples]))  # [B, H, W, 3]
-            labels = torch.from_numpy(np.stack([sample.labels for sample in samples]).astype(np.int64))  # [B, H, W]
-            centroids.add(network(normalise(images)).embedding, labels)
-            if progress is not None:
-                progress(f"frame {first + len(samples)} of {len(dataset)}", (first + len(samples)) / len(dataset))
-    return centroids
-
-
-class NetworkLatents:
-    """A torch network as the environment's source of latents: no export between two rounds."""
-
-    def __init__(self, network: Network, size: tuple[int, int]) -> None:
-        """Wrap `network`, which takes frames of `size` (height, width)."""
-        self._network = network.eval()
-        with torch.inference_mode():
-            shape = self._network.encode(normalise(torch.zeros(1, *size, 3, dtype=torch.uint8))).shape  # [1, C, h, w]
-        self.latent_shape: LatentShape | None = (int(shape[1]), int(shape[2]), int(shape[3]))
-
-    def __call__(self, frames: npt.NDArray[np.uint8]) -> Segmentation:
-        """Run frames `uint8 [B, H, W, 3]`; gives the latent only."""
-        with torch.inference_mode():
-            latent = self._network.encode(normalise(torch.from_numpy(frames)))  # [B, C, h, w]
-        return Segmentation(None, None, latent.numpy())
-
-
-class FrameKeeper(gymnasium.Wrapper[Observation, npt.NDArray[np.float32], Observation, npt.NDArray[np.float32]]):
-    """Keeps every n-th frame of the drives, with its true tags, as a recording."""
-
-    def __init__(self, env: DriveEnv, recording: Recording, every: int) -> None:
-        super().__init__(env)
-        self._drive, self._recording, self._every = env, recording, every
-        self._episode, self._steps = -1, 0
-        self._lines: list[dict[str, Any]] = []
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode; the frames of the last one become part of the recording."""
-        self.flush()
-        self._episode += 1
-        return self.env.reset(seed=seed, options=options)
-
-    def step(self, action: npt.NDArray[np.float32]) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Drive, and keep the frame when it is its turn."""
-        observation, reward, ended, truncated, info = self.env.step(action)
-        self._steps += 1
-        if self._steps % self._every == 0 and info.get("ended") != "error":
-            self._keep(info)
-        return observation, reward, ended, truncated, info
-
-    def flush(self) -> None:
-        """Write the lines of the episode so far."""
-        if self._lines:
-            self._recording.add_episode(self._lines)
-            self._lines = []
-
-    def _keep(self, info: Mapping[str, Any]) -> None:
-        moment = self._drive.moment
-        assert moment.tags is not None, "the environment runs with truth=True"
-        assert self._drive.assignment is not None
-        name = f"{self._episode:04d}_{self._steps:06d}"
-        line = {
-            "name": name,
-            "episode": self._episode,
-            "town": self._drive.config.town,
-            "weather": self._drive.assignment.weather,
-            "seed": self._drive.assignment.seed,
-            "speed_mps": round(float(info["speed_mps"]), 3),
-            "command": int(info["command"]),
-        }
-        self._lines.append({**line, **self._recording.save_images(name, moment.frame, moment.tags)})
-
-
 def _drive(report: Report, run: Path, start: Path | None, folder: Path, config: GroundConfig, seed: int) -> None:
     """Drive one round and let the policy learn; runs in a worker process."""
     progress = reporter(report)
     torch.set_num_threads(1)
-    for part in ("recording", "policy"):  # of an attempt that a dying simulator ended
+    for part in ("recording", "policy", "encoder"):  # of an attempt that a dying simulator ended
         if (folder / part).exists():
             shutil.rmtree(folder / part)
-    network, run_config, _ = load_run(run)
+    network, run_config, taxonomy = load_run(run)
     latents = NetworkLatents(network, run_config.size)
     env = DriveEnv(latents, config.world)
     recording = Recording.open(folder / "recording", {"round": folder.name, "drive_steps": config.drive_steps, "seed": seed})
     keeper = FrameKeeper(env, recording, config.keep_every)
+    seen: gymnasium.Env[Any, Any] = WithFrames(keeper, env) if config.policy_gradient else keeper
+    encoder = EncoderGradient(network, config.policy_gradient_rate) if config.policy_gradient else None
     try:
         if start is None:
             assert latents.latent_shape is not None
-            shape = env.observation_space["latents"].shape  # type: ignore[index]  # it is a Dict space
-            policy, plan = build_policy(tuple(shape[1:]), seed), LearnConfig(steps=config.drive_steps, seed=seed)
+            policy, plan = build_policy(latents.latent_shape, seed), LearnConfig(steps=config.drive_steps, seed=seed)
         else:
             policy, plan = load_policy(start)[0], LearnConfig.fine_tune(config.drive_steps, seed)
-        if policy.observation_space != env.observation_space:
-            raise BadInput(
-                f"{start}: this driver was trained on latents of another shape than {run} gives; train one on this run"
-            )
-        result = learn(policy, keeper, plan, progress)
+        check_fit(policy, env, start or run)
+        result = learn(policy, seen, plan, progress, encoder=encoder)
         keeper.flush()
     finally:
         env.close()
-    save_policy(
-        policy, folder / "policy", {"steps": result.steps, "episodes": result.episodes, "returns": list(result.returns)}
-    )
+    if encoder is not None:
+        run_config.save(folder / "encoder" / CONFIG_FILE)
+        save_model(folder / "encoder", network, run_config, taxonomy)
+    facts = {"steps": result.steps, "episodes": result.episodes, "returns": list(result.returns)}
+    save_policy(policy, folder / "policy", facts)
 
 
 def _study(
@@ -278,21 +203,6 @@ def _study(
         "mean_return": round(float(np.mean(policy["returns"])), 3) if policy["returns"] else None,
     }
     return matrix, facts
-
-
-def _claim(output: Path, asked_for: Mapping[str, Any]) -> None:
-    """Mark `output` as this learning's folder. Raises `BadInput` when it belongs to another one or holds something else."""
-    path = output / "learning.json"
-    wanted = json.loads(json.dumps(asked_for))
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        different = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-        if different:
-            raise BadInput(f"{output} holds another learning (different: {', '.join(different)}): choose another folder")
-        return
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise BadInput(f"{output} exists and holds something else: choose an empty or new folder")
-    write_text(path, json.dumps(wanted, indent=1))
 
 
 def _scaled(tell: Progress, share: float) -> Progress:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from roadworthy.agent.demonstrations import Demonstrations
-from roadworthy.agent.observation import LATENTS_SEEN, Latents, LatentSource, pool_latent
-from roadworthy.agent.policy import DrivePolicy, LatentMeasurementExtractor, build_policy
+from roadworthy.agent.lessons import LatentLesson, Lesson
+from roadworthy.agent.observation import Latents, LatentSource, observation_spaces, pool_latent
+from roadworthy.agent.policy import DrivePolicy, build_policy
 from roadworthy.runtime.errors import BadInput
 
 Progress = Callable[[str, float], None]
@@ -25,7 +27,7 @@ Progress = Callable[[str, float], None]
 BATCH_FRAMES = 16  # frames per call of the segmenter
 STEER_UNIT = 0.1  # steering errors are measured in tenths of full lock: a lane is kept with less than that
 PEDAL_UNIT = 0.3
-HIDDEN_CELLS = 4  # side of a hidden block
+EXAMPLES = 8  # observations kept for an export's check
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class CloneConfig:
     turn_share: float = 0.45  # of each batch are frames where the expert steers or a junction's command holds
     stop_share: float = 0.12  # of each batch are frames where the expert brakes or stands
     start_share: float = 0.08  # of each batch are frames where the expert drives off
-    hidden_share: float = 0.3  # of the latents' blocks of 4 x 4 cells are hidden in training, so that no single view decides
+    hidden_share: float = 0.3  # of the blocks of what is seen are hidden in training, so that no single view decides
     speed_noise_mps: float = 0.4  # [m/s] added to the measured speed
     validation_share: float = 0.1  # of the demonstrations' episodes
     seed: int = 0
@@ -53,6 +55,7 @@ class CloneResult:
     policy: DrivePolicy
     train_loss: float  # mean of the last tenth of the steps
     validation: dict[str, float]  # mean absolute error of steer, throttle, brake; "samples"
+    examples: dict[str, npt.NDArray[Any]]  # some demonstrated observations, each part [n, ...]
 
 
 def demonstration_latents(segmenter: LatentSource, demonstrations: Demonstrations, progress: Progress | None = None) -> Latents:
@@ -71,9 +74,12 @@ def demonstration_latents(segmenter: LatentSource, demonstrations: Demonstration
 
 
 def clone(
-    latents: Latents, demonstrations: Demonstrations, config: CloneConfig | None = None, progress: Progress | None = None
+    latents: Latents | Lesson,
+    demonstrations: Demonstrations,
+    config: CloneConfig | None = None,
+    progress: Progress | None = None,
 ) -> CloneResult:
-    """Train a policy to repeat the expert. `latents` are those of `demonstrations`, `float16 [N, C, h, w]`.
+    """Train a policy to repeat the expert on the latents of `demonstrations`, `float16 [N, C, h, w]`, or on another lesson.
 
     The expert's action depends neither on the damage nor on the distance to the goal, and a demonstration holds no damage at
     all: both measurements are drawn at random here, so that a policy does not take its first scratch for a new world.
@@ -82,19 +88,18 @@ def clone(
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        return _clone(latents, demonstrations, config, progress)
+        lesson = LatentLesson(latents, demonstrations) if isinstance(latents, np.ndarray) else latents
+        return _clone(lesson, demonstrations, config, progress)
     finally:
         torch.set_num_threads(threads)
 
 
-def _clone(latents: Latents, demonstrations: Demonstrations, config: CloneConfig, progress: Progress | None) -> CloneResult:
+def _clone(lesson: Lesson, demonstrations: Demonstrations, config: CloneConfig, progress: Progress | None) -> CloneResult:
     rng = np.random.default_rng(config.seed)
-    channels, rows, columns = latents.shape[1:]
-    policy = build_policy((channels, rows, columns), config.seed)
+    policy = build_policy(lesson.space, config.seed)
     train, held_out = demonstrations.split(config.validation_share, rng)
     sample = rng.choice(train, size=min(len(train), 256), replace=False)
-    assert isinstance(policy.trunk, LatentMeasurementExtractor)
-    policy.trunk.normalise_to(torch.from_numpy(latents[sample]))
+    lesson.prepare(policy, sample)
     probabilities = _sampling(demonstrations, train, config)
     parameters = [p for name, p in policy.named_parameters() if "value" not in name and name != "log_std"]
     optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -103,12 +108,12 @@ def _clone(latents: Latents, demonstrations: Demonstrations, config: CloneConfig
     policy.set_training_mode(True)
     for step in range(config.steps):
         chosen = rng.choice(train, size=config.batch_size, p=probabilities)
-        observations, actions = _batch(latents, demonstrations, chosen)
+        observations, actions = _batch(lesson, demonstrations, chosen)
         _disturb(observations["measurements"], config, rng)
-        _hide(observations["latents"], policy.trunk.latent_mean, config.hidden_share, rng)
+        lesson.hide(observations, config.hidden_share, rng)
         loss = imitation_loss(policy.mean_action(observations), actions)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimiser.step()
         schedule.step()
@@ -117,7 +122,10 @@ def _clone(latents: Latents, demonstrations: Demonstrations, config: CloneConfig
             progress(f"imitation step {step} of {config.steps}, loss {np.mean(losses[-20:]):.3f}", step / config.steps)
     policy.set_training_mode(False)
     return CloneResult(
-        policy, float(np.mean(losses[-max(1, config.steps // 10) :])), _validate(policy, latents, demonstrations, held_out)
+        policy,
+        train_loss=float(np.mean(losses[-max(1, config.steps // 10) :])),
+        validation=_validate(policy, lesson, demonstrations, held_out),
+        examples=_examples(lesson, demonstrations),
     )
 
 
@@ -153,16 +161,18 @@ def _sampling(demonstrations: Demonstrations, train: npt.NDArray[np.int64], conf
     return probabilities
 
 
-def _batch(latents: Latents, demonstrations: Demonstrations, chosen: npt.NDArray[np.int64]) -> tuple[dict[str, Tensor], Tensor]:
-    """Return observations as the environment gives them, `latents [B, 2, C, h, w]`, `measurements [B, 9]`; actions `[B, 3]`."""
-    previous = demonstrations.previous(chosen)
-    pairs = np.stack([latents[previous], latents[chosen]], axis=1)
-    assert pairs.shape[1] == LATENTS_SEEN
-    observations = {
-        "latents": torch.from_numpy(pairs).float(),
-        "measurements": torch.from_numpy(demonstrations.measurements[chosen].copy()),
-    }
-    return observations, torch.from_numpy(demonstrations.actions[chosen])
+def _batch(lesson: Lesson, demonstrations: Demonstrations, chosen: npt.NDArray[np.int64]) -> tuple[dict[str, Tensor], Tensor]:
+    """Return observations as the environment gives them, each part `[B, ...]`, and the expert's actions `[B, 3]`."""
+    measurements = torch.from_numpy(demonstrations.measurements[chosen].copy())
+    return {**lesson.seen(chosen), "measurements": measurements}, torch.from_numpy(demonstrations.actions[chosen])
+
+
+def _examples(lesson: Lesson, demonstrations: Demonstrations) -> dict[str, npt.NDArray[Any]]:
+    """Return some observations, evenly chosen, as the environment would have given them."""
+    chosen = np.unique(np.linspace(0, len(demonstrations) - 1, EXAMPLES).astype(np.int64))
+    observations, _ = _batch(lesson, demonstrations, chosen)
+    spaces = observation_spaces(lesson.space)
+    return {name: part.numpy().astype(spaces[name].dtype) for name, part in observations.items()}
 
 
 def _disturb(measurements: Tensor, config: CloneConfig, rng: np.random.Generator) -> None:
@@ -175,25 +185,13 @@ def _disturb(measurements: Tensor, config: CloneConfig, rng: np.random.Generator
     measurements[:, 2] = torch.from_numpy((damaged * rng.exponential(5.0, count)).astype(np.float32))
 
 
-def _hide(latents: Tensor, mean: Tensor, share: float, rng: np.random.Generator) -> None:
-    """Replace random blocks of `latents` `[B, 2, C, h, w]` by each channel's `mean` `[2C]`, in place.
-
-    A policy that has learned a junction by heart does not listen to the command; one that sees it in parts must.
-    """
-    batch, seen, channels, rows, columns = latents.shape
-    blocks = torch.from_numpy(rng.random((batch, -(-rows // HIDDEN_CELLS), -(-columns // HIDDEN_CELLS))) < share)
-    mask = blocks.repeat_interleave(HIDDEN_CELLS, 1).repeat_interleave(HIDDEN_CELLS, 2)[:, :rows, :columns]  # [B, h, w]
-    neutral = mean.view(1, seen, channels, 1, 1)
-    latents.copy_(torch.where(mask[:, None, None], neutral, latents))
-
-
 @torch.no_grad()
 def _validate(
-    policy: DrivePolicy, latents: Latents, demonstrations: Demonstrations, held_out: npt.NDArray[np.int64]
+    policy: DrivePolicy, lesson: Lesson, demonstrations: Demonstrations, held_out: npt.NDArray[np.int64]
 ) -> dict[str, float]:
     errors = []
     for start in range(0, len(held_out), 64):
-        observations, actions = _batch(latents, demonstrations, held_out[start : start + 64])
+        observations, actions = _batch(lesson, demonstrations, held_out[start : start + 64])
         errors.append((policy.mean_action(observations).clamp(-1, 1) - actions).abs().numpy())
     if not errors:
         return {"samples": 0.0}

@@ -1,124 +1,240 @@
-"""Reinforcement learning of the driving policy with Stable-Baselines3's A2C, from scratch or after imitation.
+"""Reinforcement learning of the driving policy, from scratch or after imitation; goes on after a kill.
 
-Defaults are the paper's (arXiv 2008.04751, section IV): 20-step rollouts, learning rate 7e-4 falling linearly to zero, entropy
-0.01. The paper makes its A3C "off-policy" without saying how; A2C here is on-policy. Fine-tuning an imitated policy with a
-critic that knows nothing would first destroy it, so the critic learns alone for `critic_share` of the steps.
+The algorithms and their settings are in `algorithms.py`. Fine-tuning an imitated policy with a critic that knows nothing would
+first destroy it, so the critic learns alone for `critic_share` of the steps. A checkpoint holds weights, optimisers, random
+states, the step and what was driven so far; the simulator's state it cannot hold, so a resumed learning begins a new episode.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 import torch
-from stable_baselines3 import A2C
+from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
+from torch import Tensor
 
-from roadworthy.agent.policy import INITIAL_LOG_STD, DrivePolicy
+from roadworthy.agent.algorithms import ALGOS, Algo, LearnConfig, build_algorithm, give_back, optimisers
+from roadworthy.agent.encoder import EncoderGradient
+from roadworthy.agent.policy import DrivePolicy
 from roadworthy.runtime.errors import BadInput
+from roadworthy.train.checkpoint import load_training, optimiser_tensors, restore_optimiser, save_training
+
+__all__ = ["ALGOS", "Algo", "Drive", "LearnConfig", "LearnResult", "learn"]
 
 Progress = Callable[[str, float], None]
-TRUNK = ("features_extractor.", "pi_features_extractor.", "vf_features_extractor.")  # SB3's three names for the shared trunk
+SAY_EVERY_S = 2.0  # [s] between two words about the progress
+EXAMPLES, EXAMPLE_EVERY = 8, 25  # observations kept for an export's check; steps between two of them
 
 
-@dataclass(frozen=True)
-class LearnConfig:
-    """How to learn by driving."""
+class Drive(NamedTuple):
+    """One training episode."""
 
-    steps: int = 5_000_000  # environment steps, the paper's
-    rollout_steps: int = 20
-    learning_rate: float = 7e-4  # falls linearly to 0
-    entropy: float = 0.01
-    discount: float = 0.99
-    gae_lambda: float = 0.95
-    max_gradient: float = 0.5
-    critic_share: float = 0.0  # of the steps in which only the critic learns; for policies that can drive already
-    trunk_learns: bool = True  # False: only the branches of actor and critic
-    log_std: float = INITIAL_LOG_STD  # exploration at the start, per action
-    seed: int = 0
-    threads: int = 1
-
-    @classmethod
-    def fine_tune(cls, steps: int, seed: int = 0) -> LearnConfig:
-        """Return settings that improve an imitated policy rather than replace it.
-
-        A low rate, little exploration, and a trunk that stays: the critic's errors of the first thousand steps are so large
-        that through the shared trunk they undo the imitation (seen: a return of 31 fell to -9 within 300 steps).
-        """
-        return cls(steps=steps, learning_rate=1e-5, entropy=0.0, critic_share=0.5, trunk_learns=False, log_std=-2.5, seed=seed)
+    step: int  # of the learning, when it ended
+    reward_sum: float
+    steps: int  # that it lasted
+    completion: float  # of its route, 0..1; 0 in worlds without routes
 
 
 @dataclass(frozen=True)
 class LearnResult:
-    """What a stretch of learning did."""
+    """What a stretch of learning did, the parts before a resumption too."""
 
     steps: int
-    episodes: int
-    returns: tuple[float, ...]  # of each training episode, in order
+    drives: tuple[Drive, ...]  # in order
+    examples: Mapping[str, npt.NDArray[Any]]  # the latest observations, a few steps apart, each part [n, ...]
+
+    @property
+    def episodes(self) -> int:
+        """The number of training episodes that ended."""
+        return len(self.drives)
+
+    @property
+    def returns(self) -> tuple[float, ...]:
+        """The return of each training episode."""
+        return tuple(drive.reward_sum for drive in self.drives)
 
 
 def learn(
     policy: DrivePolicy,
-    envs: VecEnv | gymnasium.Env,
+    envs: VecEnv | gymnasium.Env[Any, Any],
     config: LearnConfig,
     progress: Progress | None = None,
+    *,
+    checkpoint: Path | None = None,
+    saved: Callable[[], None] = lambda: None,
+    encoder: EncoderGradient | None = None,
 ) -> LearnResult:
-    """Train `policy` in place by A2C in `envs` (one environment or SB3's vector of them)."""
-    if config.steps < 1 or not 0.0 <= config.critic_share <= 1.0:
-        raise BadInput(f"steps is {config.steps} and critic_share {config.critic_share}, expected 1 or more and 0..1")
-    vector = envs if isinstance(envs, VecEnv) else DummyVecEnv([lambda: Monitor(envs)])
+    """Train `policy` in place in `envs` (one environment or SB3's vector of them).
+
+    Args:
+        policy: where to begin; after SAC its actor is squashed.
+        envs: what to drive in.
+        config: how.
+        progress: called with a text and the fraction done.
+        checkpoint: a file that is written every `config.checkpoint_every` steps and gone on from if it is there; SAC's replay
+            buffer lies in the folder `<checkpoint>.replay` beside it.
+        saved: called after each checkpoint.
+        encoder: takes a step after each update, so that the policy's gradient changes it too.
+
+    Raises:
+        BadInput: settings that cannot be, a checkpoint of another learning, or a replay buffer that does not fit.
+    """
+    vector = VecMonitor(envs if isinstance(envs, VecEnv) else DummyVecEnv([lambda: envs]))
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        algorithm = A2C(
-            DrivePolicy,
-            vector,
-            learning_rate=lambda left: config.learning_rate * left,
-            n_steps=config.rollout_steps,
-            gamma=config.discount,
-            gae_lambda=config.gae_lambda,
-            ent_coef=config.entropy,
-            max_grad_norm=config.max_gradient,
-            seed=config.seed,
-            device="cpu",
-        )
-        algorithm.set_logger(Logger(None, []))  # the default one leaves an empty folder in /tmp
-        algorithm.policy.load_state_dict(policy.state_dict())
-        with torch.no_grad():
-            algorithm.policy.log_std.fill_(config.log_std)
-        follow = _Follow(config, progress)
-        algorithm.learn(config.steps, callback=follow)
-        policy.load_state_dict(algorithm.policy.state_dict())
+        replay = None if checkpoint is None else checkpoint.with_suffix(".replay")
+        algorithm = build_algorithm(policy, vector, config, replay)
+        if encoder is not None:
+            encoder.attach(algorithm)
+        follow = _Follow(config, progress, checkpoint, saved, encoder)
+        if checkpoint is not None and checkpoint.exists():
+            follow.drives = _restore(algorithm, config, checkpoint)
+            # The episodes of the first part are not driven again.
+            vector.seed(int(np.random.SeedSequence([config.seed, algorithm.num_timesteps]).generate_state(1)[0]))
+        left = config.steps - algorithm.num_timesteps
+        if left > 0:
+            algorithm.learn(left, callback=follow, reset_num_timesteps=algorithm.num_timesteps == 0)
+            if encoder is not None:
+                encoder.step()
+        give_back(algorithm, policy)
     finally:
         torch.set_num_threads(threads)
-    return LearnResult(int(algorithm.num_timesteps), len(follow.returns), tuple(follow.returns))
+    return LearnResult(int(algorithm.num_timesteps), tuple(follow.drives), follow.examples())
 
 
 class _Follow(BaseCallback):
-    """Collects episode returns, reports progress, and holds the actor still while the critic learns alone."""
+    """Collects episodes, reports progress, writes checkpoints, and holds the actor still while the critic learns alone."""
 
-    def __init__(self, config: LearnConfig, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        config: LearnConfig,
+        progress: Progress | None,
+        checkpoint: Path | None,
+        saved: Callable[[], None],
+        encoder: EncoderGradient | None,
+    ) -> None:
         super().__init__()
         self._config, self._report = config, progress
-        self.returns: list[float] = []
+        self._checkpoint, self._saved, self._encoder = checkpoint, saved, encoder
+        self._said_s, self._kept_at = -np.inf, 0
+        self._seen: deque[Mapping[str, npt.NDArray[Any]]] = deque(maxlen=EXAMPLES)
+        self.drives: list[Drive] = []
+
+    def examples(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the latest observations, each part `[n, ...]`."""
+        return {name: np.stack([seen[name] for seen in self._seen]) for name in (self._seen[0] if self._seen else {})}
+
+    def _on_training_start(self) -> None:
+        self._kept_at = self.num_timesteps
 
     def _on_rollout_start(self) -> None:
-        alone = self.num_timesteps < self._config.critic_share * self._config.steps
+        if self.n_calls and self._encoder is not None:
+            self._encoder.step()
+        if self._checkpoint is not None and self.num_timesteps - self._kept_at >= self._config.checkpoint_every:
+            _save(self.model, self._config, self.drives, self._checkpoint)
+            self._kept_at = self.num_timesteps
+            self._saved()
         for name, parameter in self.model.policy.named_parameters():
-            held = alone or (name.startswith(TRUNK) and not self._config.trunk_learns)
-            parameter.requires_grad_("value" in name or not held)
-        if self._report is not None:
-            recent = f", mean return {np.mean(self.returns[-10:]):.1f}" if self.returns else ""
-            stage = "critic" if alone else "actor and critic"
-            text = f"A2C step {self.num_timesteps} of {self._config.steps} ({stage}){recent}"
-            self._report(text, min(self.num_timesteps / self._config.steps, 1.0))
+            parameter.requires_grad_(self._learns(name))
+
+    def _learns(self, name: str) -> bool:
+        """Whether the parameter called `name` is to change now."""
+        if "features_extractor." in name and not self._config.trunk_learns:
+            return False
+        return not self._critic_alone or "value" in name or name.startswith("critic.")
+
+    @property
+    def _critic_alone(self) -> bool:
+        return bool(self.num_timesteps < self._config.critic_share * self._config.steps)
 
     def _on_step(self) -> bool:
-        infos: Sequence[dict[str, dict[str, float]]] = self.locals["infos"]
-        self.returns += [float(info["episode"]["r"]) for info in infos if "episode" in info]
+        infos: Sequence[dict[str, Any]] = self.locals["infos"]
+        for info in infos:
+            if "episode" in info:
+                episode, completion = info["episode"], float(info.get("route_completion", 0.0))
+                self.drives.append(Drive(self.num_timesteps, float(episode["r"]), int(episode["l"]), round(completion, 4)))
+        if self.n_calls % EXAMPLE_EVERY == 0 or self.n_calls == 1:
+            self._seen.append({name: part[0].copy() for name, part in self.locals["new_obs"].items()})
+        if self._report is not None and time.monotonic() - self._said_s > SAY_EVERY_S:
+            self._said_s = time.monotonic()
+            recent = [drive.reward_sum for drive in self.drives[-10:]]
+            mean = f", mean return {np.mean(recent):.1f}" if recent else ""
+            stage = "critic" if self._critic_alone else "actor and critic"
+            text = f"{self._config.algo.upper()} step {self.num_timesteps} of {self._config.steps} ({stage}){mean}"
+            self._report(text, min(self.num_timesteps / self._config.steps, 1.0))
         return True
+
+
+def _save(algorithm: BaseAlgorithm, config: LearnConfig, drives: Sequence[Drive], path: Path) -> None:
+    """Write everything that is needed to go on."""
+    parts: dict[str, dict[str, Tensor]] = {"policy": _policy_tensors(algorithm), "random": {"torch": torch.get_rng_state()}}
+    parts |= {f"optimiser {name}": optimiser_tensors(optimiser) for name, optimiser in optimisers(algorithm).items()}
+    numpy_state: dict[str, Any] = dict(np.random.get_state(legacy=False))  # noqa: NPY002
+    parts["random"]["numpy"] = torch.from_numpy(numpy_state["state"].pop("key").astype(np.int64))
+    state: dict[str, Any] = {
+        "config": asdict(config),
+        "steps": int(algorithm.num_timesteps),
+        "updates": int(algorithm._n_updates),
+        "drives": [list(drive) for drive in drives],
+        "numpy": numpy_state,
+        "python": random.getstate(),
+        "actions": algorithm.action_space.np_random.bit_generator.state,  # what SAC's warm-up draws from
+    }
+    if isinstance(algorithm, SAC):
+        assert algorithm.log_ent_coef is not None
+        assert algorithm.replay_buffer is not None
+        parts["temperature"] = {"log": algorithm.log_ent_coef.detach()}
+        state["replay"] = {"position": int(algorithm.replay_buffer.pos), "full": bool(algorithm.replay_buffer.full)}
+    save_training(path, parts, state)
+
+
+def _restore(algorithm: BaseAlgorithm, config: LearnConfig, path: Path) -> list[Drive]:
+    """Put back what `_save` wrote, and return the episodes so far. Raises `BadInput` for another learning's checkpoint."""
+    parts, state = load_training(path)
+    ours = asdict(config)
+    different = sorted(key for key in ours if state.get("config", {}).get(key) != ours[key])
+    if different:
+        raise BadInput(f"{path}: of a learning with another {', '.join(different)}; choose another folder, or delete it")
+    policy = _policy_tensors(algorithm)
+    for name, tensor in policy.items():
+        if name not in parts["policy"] or parts["policy"][name].shape != tensor.shape:
+            raise BadInput(f"{path}: does not fit this policy ({name}); it is of a learning on other observations")
+        tensor.copy_(parts["policy"][name])
+    for name, optimiser in optimisers(algorithm).items():
+        restore_optimiser(optimiser, parts.get(f"optimiser {name}", {}))
+    algorithm.num_timesteps, algorithm._n_updates = int(state["steps"]), int(state["updates"])
+    torch.set_rng_state(parts["random"]["torch"])
+    state["numpy"]["state"]["key"] = parts["random"]["numpy"].numpy().astype(np.uint32)
+    np.random.set_state(state["numpy"])  # noqa: NPY002  # what SB3 draws its minibatches from
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    algorithm.action_space.np_random.bit_generator.state = state["actions"]
+    if isinstance(algorithm, SAC):
+        assert algorithm.log_ent_coef is not None
+        assert algorithm.replay_buffer is not None
+        algorithm.log_ent_coef.data.copy_(parts["temperature"]["log"])
+        algorithm.replay_buffer.pos = int(state["replay"]["position"])
+        algorithm.replay_buffer.full = bool(state["replay"]["full"])
+    return [Drive(*drive) for drive in state["drives"]]
+
+
+def _policy_tensors(algorithm: BaseAlgorithm) -> dict[str, Tensor]:
+    """Return the policy's tensors once each, the ones it computes with."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in algorithm.policy.state_dict().items():
+        if all(tensor.data_ptr() != other.data_ptr() for other in found.values()):
+            found[name] = tensor
+    return found

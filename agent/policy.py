@@ -242,8 +242,7 @@ def load_examples(folder: Path) -> dict[str, npt.NDArray[Any]]:
         return load_arrays(folder / EXAMPLES_FILE)
     except (OSError, SafetensorError) as error:
         raise BadInput(
-            f"{folder}: no readable {EXAMPLES_FILE} ({error}); this driver kept no observations of its training. Give some: "
-            "--segmenter MODEL --demonstrations FOLDER"
+            f"{folder}: no readable {EXAMPLES_FILE} ({error}); this driver kept no observations of its training: train it again"
         ) from error
 
 

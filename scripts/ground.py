@@ -158,8 +158,7 @@ def centroids(segmenter: Path, data: str, predefined: str, output: Path) -> None
 
     Example: roadworthy ground centroids --segmenter runs/enet-cross-entropy-seed0 --data recording:recordings/grid
     """
-    from roadworthy.agent.ground import blend
-    from roadworthy.agent.ground_learning import measure_centroids
+    from roadworthy.agent.ground import blend, measure_centroids
     from roadworthy.train.checkpoint import load_run
     from roadworthy.train.ground import open_ground
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roadworthy.agent.env import DriveConfig
-from roadworthy.agent.ground import Centroids, alpha_at, blend
-from roadworthy.agent.ground_learning import GroundConfig, learn_ground, measure_centroids
+from roadworthy.agent.ground import Centroids, alpha_at, blend, measure_centroids
+from roadworthy.agent.ground_learning import GroundConfig, learn_ground
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.taxonomy import CAMVID, TOWN
 from roadworthy.train.checkpoint import load_run, save_model
