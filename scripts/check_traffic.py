@@ -80,6 +80,7 @@ class TrafficReport:
     longest_stop_s: float = 0.0  # with it
     red_lights_met: int = 0  # cars that stopped at one
     red_lights_run: int = 0
+    ego_stops: int = 0  # of the stopping ego: how often it stood when its stop ended
     car_contacts: list[Contact] = field(default_factory=list)
     scenery_contacts: list[Contact] = field(default_factory=list)
     wall_s: float = 0.0
@@ -201,7 +202,7 @@ def watch(session: Session, vehicles: int, seed: int, minutes: float, *, stoppin
     for tick in range(ticks):
         now = tick * session.fixed_delta_s
         if stopping_ego:
-            _stop_and_go(session, traffic, cars.cars[0], now)
+            _stop_and_go(session, traffic, cars.cars[0], tick)
         before, speed_before, alive = cars.bumpers, cars.speed.copy(), cars.alive.copy()
         pose_before = cars.pose.copy()
         lines.step(session.fixed_delta_s)
@@ -219,6 +220,8 @@ def watch(session: Session, vehicles: int, seed: int, minutes: float, *, stoppin
         report.removed += [_standstill(now, cars.cars[k], pose_before[k]) for k in np.flatnonzero(alive & ~cars.alive).tolist()]
         deadlocked = waited > DEADLOCK_S
         speeds += float(cars.speed[cars.alive].mean())
+        if stopping_ego and (tick + 1) % round(EGO_PERIOD_S / session.fixed_delta_s) == 0:
+            report.ego_stops += int(cars.speed[0] < STANDING_MPS)
         while events:
             k, event, impulse = events.pop(0)
             other = event.other_actor
@@ -252,15 +255,15 @@ def _components(vector: carla.Vector3D) -> tuple[float, float, float]:
     return vector.x, vector.y, vector.z
 
 
-def _stop_and_go(session: Session, traffic: Traffic, ego: carla.Actor, now_s: float) -> None:
+def _stop_and_go(session: Session, traffic: Traffic, ego: carla.Actor, tick: int) -> None:
     """Take the ego from the Traffic Manager when its stop begins, and give it back when that ends."""
-    phase, step_s = now_s % EGO_PERIOD_S, session.fixed_delta_s
-    if EGO_PERIOD_S - EGO_STOP_S <= phase < EGO_PERIOD_S - EGO_STOP_S + step_s:
+    period = round(EGO_PERIOD_S / session.fixed_delta_s)
+    if tick % period == period - round(EGO_STOP_S / session.fixed_delta_s):
         traffic.release(ego)
         # As a command: `ego.apply_control` sends nothing when it was last called with the same control, whatever the
         # Traffic Manager has commanded since.
         session.client.apply_batch_sync([carla.command.ApplyVehicleControl(ego.id, carla.VehicleControl(brake=1.0))])
-    elif now_s > step_s and phase < step_s:
+    elif tick and tick % period == 0:
         traffic.drive(ego)
 
 

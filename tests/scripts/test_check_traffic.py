@@ -88,9 +88,10 @@ def run(script: str, folder: Path, *options: str) -> dict[str, Any]:
 
 def test_cars_drive_in_a_held_out_town(tmp_path: Path) -> None:
     report = run(
-        "check_traffic", tmp_path, "--map", "Ring01", "--cars", "12", "--minutes", "0.75", "--seed", "5", "--stopping-ego"
+        "check_traffic", tmp_path, "--map", "Ring01", "--cars", "12", "--minutes", "1.4", "--seed", "5", "--stopping-ego"
     )
     assert report["cars"] == 13
+    assert report["ego_stops"] == 2
     assert report["mean_speed_mps"] > 2.0
     assert not report["deadlocks"] + report["removed"] + report["car_contacts"]
     assert report["red_lights_run"] == 0
