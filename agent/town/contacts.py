@@ -7,6 +7,8 @@ At the contact point, with the closing speed v [m/s] along the normal n from a t
 - across n Coulomb friction stops the sliding, with at most `FRICTION` J;
 - of the overlap beyond `SLOP_M`, `RECOVERY` is removed by moving both, the lighter one more.
 
+Contacts only push: bodies that part get no impulse, so whatever was pressed together drives apart freely.
+
 What does not move (scenery, props, cars without physics) counts as infinitely heavy; walkers do not spin. The restitution is
 small, as metal is crushed for good.
 """

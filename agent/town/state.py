@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from roadworthy.agent.town.bodies import GEAR, HALF_LENGTH, HAND_BRAKE, MANUAL, REVERSE, YAW, Kind
+from roadworthy.agent.town.held_green import HeldGreen
 from roadworthy.agent.town.lights import DEFAULT_LIMIT_KMH, TrafficLights
 from roadworthy.agent.town.protocol import RECORD, LightState
 from roadworthy.agent.town.roster import Roster
@@ -22,6 +23,7 @@ class EpisodeState:
         self._records = np.zeros(0, RECORD)
         self._vehicles = self._walkers = self._lights = np.zeros(0, np.int64)  # places in the list, not rows
         self._limit_kmh: dict[int, float] = {}  # actor id -> the speed limit of the last sign it passed
+        self._held_green = HeldGreen()
 
     def pack(self, roster: Roster, lights: TrafficLights) -> bytes:
         """All records, 119 bytes each, in order of birth."""
@@ -79,6 +81,7 @@ class EpisodeState:
         fronts = pose[:, :2] + heading * bodies.shape[slots, HALF_LENGTH, None]
         at = lights.at_light(fronts, yaw)
         states = np.array([light.state for light in lights.lights] + [LightState.GREEN])  # -1, at no light, reads green
+        at[self._held_green.let_go(slots, at >= 0, states[at] == LightState.GREEN, speed)] = -1
         ids = np.append(self._records["id"][self._lights], 0)
         records["at_light"][places] = at >= 0
         records["light"][places] = np.where((at < 0) & lights.at_sign(fronts, yaw), LightState.RED, states[at])

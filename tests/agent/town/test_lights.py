@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from roadworthy.agent.town.held_green import HeldGreen
 from roadworthy.agent.town.lights import BOX_AFTER_M, BOX_BEFORE_M, GREEN_S, RED_S, YELLOW_S, TrafficLights, trigger_box
 from roadworthy.agent.town.protocol import LightState
 from roadworthy.agent.town.signals import Signal, StopLine
@@ -114,3 +115,33 @@ def test_a_sign_s_trigger_box_lies_over_its_lane_before_the_line(yaw: float) -> 
         assert world == pytest.approx((10.0 - back * math.cos(lane), -4.0 - back * math.sin(lane)))
         assert {round(half_x, 6), round(half_y, 6)} == {1.55, (BOX_BEFORE_M + BOX_AFTER_M) / 2}
         assert (half_x > half_y) == (turned == yaw), "the long side lies along the lane"
+
+
+def told(held: HeldGreen, at_light: bool, green: bool, speed: float, slot: int = 3) -> bool:
+    """Whether the car in `slot` is to be at no light."""
+    free = held.let_go(np.array([slot]), np.array([at_light]), np.array([green]), np.array([speed]))
+    return bool(free[0])
+
+
+def test_a_green_that_a_car_has_waited_through_ends_for_it() -> None:
+    """What the Traffic Manager makes of it: green while at the light, once seen (LibCarla's own rule)."""
+    held, manager, history = HeldGreen(), "none", []
+    for tick in range(40):
+        green = tick < 20
+        at_light = not told(held, True, green, 3.0 if tick < 10 else 0.0)
+        seen = "none" if not at_light else "green" if green or manager == "green" else "red"
+        manager = seen
+        history.append(manager)
+    assert history[:20] == ["green"] * 20
+    assert history[20] == "none"
+    assert history[21:] == ["red"] * 19
+
+
+def test_a_car_that_drives_on_keeps_its_green() -> None:
+    held = HeldGreen()
+    assert not told(held, True, True, 5.0)
+    assert not any(told(held, True, False, 5.0) for _ in range(5))
+    assert not told(held, False, True, 5.0)
+    assert not told(held, True, False, 0.0), "it came when the light was red: there is no green to end"
+    assert not told(held, True, True, 0.0, slot=700)
+    assert told(held, True, False, 0.0, slot=700)
