@@ -7,6 +7,7 @@ compare(PRESETS["quick"], Path("studies/quick"))
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -132,7 +133,11 @@ def _check_data(study: StudyConfig) -> str:
 
     found = {}
     for key, data, split in (("train_data", study.train_data, "train"), ("test_data", study.test_data, "val")):
-        known = TOWN if isinstance(data, RecordingPlan) else open_dataset(data.data, data.split or split).taxonomy
+        known = (
+            TOWN
+            if isinstance(data, RecordingPlan)
+            else open_dataset(os.path.expandvars(data.data), data.split or split).taxonomy
+        )
         found[key] = known.name
     if study.train is not None and found["train_data"] != found["test_data"]:
         raise BadInput(

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from roadworthy.eval.calibration import BINS, expected_calibration_error
-from roadworthy.eval.segmentation import expected_severity
 from roadworthy.eval.statistics import (
     Counts,
     Difference,
@@ -27,7 +26,6 @@ from roadworthy.eval.statistics import (
     weighted_mean,
 )
 from roadworthy.runtime.errors import BadInput
-from roadworthy.runtime.scores import iou, mean_iou
 
 METRICS: Mapping[str, str] = {
     "miou": "mean IoU, 0..1, larger is better",
@@ -55,12 +53,12 @@ class ImageScores:
     def statistics(self, cost: Floats) -> dict[str, Statistic]:
         """Make the statistic of every metric in `METRICS`; `cost` is the evaluation's ground matrix [N, N]."""
         return {
-            "miou": of_confusion(self.confusions, mean_iou),
-            "pixel_accuracy": of_confusion(self.confusions, _accuracy),
+            "miou": of_confusion(self.confusions, lambda matrices: _mean(ious(matrices), axis=1)),
+            "pixel_accuracy": of_confusion(self.confusions, _accuracies),
             "bf": weighted_mean(image_means(self.bf)),
             "hausdorff_px": weighted_mean(image_means(self.hausdorff_px)),
             "mean_max_probability": weighted_mean(self.confidence),
-            "expected_severity": of_confusion(self.confusions, lambda matrix: expected_severity(matrix, cost)),
+            "expected_severity": of_confusion(self.confusions, lambda matrices: _severities(matrices, cost)),
             "ece": self._calibration,
         }
 
@@ -73,7 +71,7 @@ class ImageScores:
         """Make the mean IoU over the classes (train ids) of each importance group that occur."""
 
         def mean_of(members: list[int]) -> Statistic:
-            return of_confusion(self.confusions, lambda matrix: float(_mean(iou(matrix)[members], axis=0)))
+            return of_confusion(self.confusions, lambda matrices: _mean(ious(matrices)[:, members], axis=1))
 
         return {group: mean_of(list(members)) for group, members in groups.items()}
 
@@ -181,9 +179,28 @@ def compare_scores(
     }
 
 
-def _accuracy(matrix: Counts) -> float:
-    total = float(matrix.sum())
-    return float(np.trace(matrix)) / total if total else math.nan
+def ious(matrices: Counts) -> Floats:
+    """Return `runtime.scores.iou` of many confusion matrices at once, `[R, N, N] -> [R, N]`."""
+    hits = np.diagonal(matrices, axis1=1, axis2=2).astype(np.float64)  # [R, N]
+    unions = matrices.sum(axis=1) + matrices.sum(axis=2) - hits
+    scores: Floats = np.divide(hits, unions, out=np.full(hits.shape, np.nan), where=unions > 0)
+    return scores
+
+
+def _accuracies(matrices: Counts) -> Floats:
+    """Return the share of pixels labelled right, `[R, N, N] -> [R]`; nan without pixels."""
+    totals = matrices.sum(axis=(1, 2)).astype(np.float64)
+    right = np.trace(matrices, axis1=1, axis2=2)
+    shares: Floats = np.divide(right, totals, out=np.full(len(totals), np.nan), where=totals > 0)
+    return shares
+
+
+def _severities(matrices: Counts, cost: Floats) -> Floats:
+    """Return `segmentation.expected_severity` of many confusion matrices at once, `[R, N, N] -> [R]`."""
+    totals = matrices.sum(axis=(1, 2)).astype(np.float64)
+    costs = np.einsum("rtp,tp->r", matrices.astype(np.float64), cost)
+    means: Floats = np.divide(costs, totals, out=np.zeros(len(totals)), where=totals > 0)
+    return means
 
 
 def image_means(values: Floats) -> Floats:

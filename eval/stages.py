@@ -7,6 +7,7 @@ Libraries are imported inside the functions, so that a worker loads only what it
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -51,7 +52,7 @@ def record(root: Path, config: Config, progress: Progress) -> Facts:
 
 def _data(root: Path, config: Config, split: str) -> str:
     """Return the data that a configuration names: an existing set, or what the study itself recorded as `split`."""
-    return config["data"] or f"recording:{StudyFolder(root).recording(split)}"
+    return os.path.expandvars(config["data"]) if config["data"] else f"recording:{StudyFolder(root).recording(split)}"
 
 
 def _test_split(config: Config) -> str | None:
@@ -303,7 +304,7 @@ def learn(root: Path, config: Config, progress: Progress) -> Facts:
         policy, facts["reinforcement"] = _reinforce(
             policy, config, folder, lambda text, done: progress(text, share + (1 - share) * done)
         )
-    save_policy(policy, folder.driver(name, seed), facts)
+    save_policy(policy, folder.driver(name, seed), facts, cloned.examples)
     return facts
 
 

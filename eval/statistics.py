@@ -142,14 +142,13 @@ def ratio_of_sums(numerator: Floats, denominator: Floats) -> Statistic:
     return ratio
 
 
-def of_confusion(confusions: Counts, score: Callable[[Counts], float]) -> Statistic:
-    """Make the statistic `score(summed confusion [N, N])` from one confusion matrix per image, `[items, N, N]`."""
+def of_confusion(confusions: Counts, score: Callable[[Counts], Floats]) -> Statistic:
+    """Make the statistic `score` of summed confusion matrices `[R, N, N] -> [R]` from one per image, `[items, N, N]`."""
     images, classes, _ = confusions.shape
     flat = confusions.reshape(images, -1).astype(np.float64)
 
     def scores(weights: Floats) -> Floats:
-        summed = np.rint(weights @ flat).astype(np.int64).reshape(-1, classes, classes)  # weights are whole numbers
-        return np.array([score(matrix) for matrix in summed])
+        return score(np.rint(weights @ flat).astype(np.int64).reshape(-1, classes, classes))  # weights are whole numbers
 
     return scores
 

@@ -36,7 +36,7 @@ class RecordingPlan:
 class ExistingData:
     """Labelled data that are there already; the whole of one split is used."""
 
-    data: str  # KIND:PATH, see `train.data`; a relative path is seen from where the command is run
+    data: str  # KIND:PATH, see `train.data`; with $VARIABLES of the environment, relative to where the command is run
     split: str | None = None  # None = "train" to learn from, "val" to test on
 
 

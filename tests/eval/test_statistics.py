@@ -44,7 +44,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 
 def test_confusions_are_resampled_as_whole_images() -> None:
     confusions = np.array([[[4, 0], [0, 4]], [[0, 4], [4, 0]]])  # one perfect image, one all wrong
-    statistic = statistics.of_confusion(confusions, mean_iou)
+    statistic = statistics.of_confusion(confusions, lambda matrices: np.array([mean_iou(matrix) for matrix in matrices]))
     np.testing.assert_allclose(statistic(np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]])), [1 / 3, 1, 0])
 
 
