@@ -1,7 +1,8 @@
 """Demonstrations: frames, measurements and an expert's actions on routes, recorded once and shared by every segmenter.
 
 A folder holds `part-*/` folders, one per worker, each with `frames.npy` (uint8 [n, H, W, 3]), `steps.npz` (measurements [n, 9],
-actions [n, 3], episode [n], on_route [n]) and `part.json`, which is written last: a part without it is recorded again.
+actions [n, 3], episode [n], follows [n]), `maps.npz` (segmentation and depth as in `roadworthy/DriveSegDepth-v0`, from the true
+labels) and `part.json`, which is written last: a part without it is recorded again.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from roadworthy.agent.camera import CameraRig
+from roadworthy.agent.camera import COLOUR, DEPTH, SEMANTIC, CameraRig
 from roadworthy.agent.ego import Assignment, Ego, Moment
 from roadworthy.agent.env import GOAL_M
 from roadworthy.agent.expert import Expert, ExpertStyle, SteeringNoise
@@ -24,6 +25,7 @@ from roadworthy.agent.observation import measurement_vector
 from roadworthy.agent.parallel import Task as Work
 from roadworthy.agent.parallel import reporter, run_tasks
 from roadworthy.agent.routes import Route, Task, make_routes
+from roadworthy.agent.segdepth import thinned, thinned_depth, true_labels
 from roadworthy.agent.session import Session
 from roadworthy.agent.supervisor import Report
 from roadworthy.agent.weather import TRAINING_WEATHERS
@@ -74,6 +76,8 @@ class Demonstrations:
     actions: npt.NDArray[np.float32]  # [N, 3], what the expert would do
     episode: npt.NDArray[np.int64]  # [N]
     follows: npt.NDArray[np.bool_]  # [N] whether the step before this one is the sample before it
+    segmentation: npt.NDArray[np.uint8] | None = None  # [N, h, w] true labels; None in folders of earlier versions
+    depth: npt.NDArray[np.float16] | None = None  # [N, h, w] [m]
 
     def __len__(self) -> int:
         """Return the number of steps."""
@@ -106,11 +110,16 @@ class Demonstrations:
                         columns[name].append(steps[name])
                     columns["episode"].append(steps["episode"] + first_episode)
                     first_episode += int(steps["episode"].max()) + 1
+                if (part.parent / "maps.npz").exists():
+                    with np.load(part.parent / "maps.npz", allow_pickle=False) as maps:
+                        for name in ("segmentation", "depth"):
+                            columns[name].append(maps[name])
             except (OSError, ValueError, KeyError) as error:
                 raise BadInput(
                     f"{part.parent}: damaged demonstrations ({error}); delete this folder and record again"
                 ) from error
-        return cls(**{name: np.concatenate(arrays) for name, arrays in columns.items()})
+        # Maps that only some parts have are of no use.
+        return cls(**{name: np.concatenate(arrays) for name, arrays in columns.items() if len(arrays) == len(parts)})
 
 
 def demonstrate(config: DemonstrationConfig, folder: Path, progress: Progress | None = None) -> Demonstrations:
@@ -140,7 +149,7 @@ def _record_part(report: Report, config: DemonstrationConfig, index: int, parts:
     town = config.towns[index % len(config.towns)]
     part = _Part(config, config.steps // parts, np.random.default_rng([config.seed, index]), reporter(report))
     with Session.open(carla=config.carla, map=town) as session:
-        ego = Ego(session, config.rig)
+        ego = Ego(session, config.rig, cameras=(COLOUR, SEMANTIC, DEPTH))
         world = index
         while len(part.steps) < part.wanted:
             part.drive_world(ego, config.weathers[world % len(config.weathers)])
@@ -150,12 +159,33 @@ def _record_part(report: Report, config: DemonstrationConfig, index: int, parts:
     return len(part.steps)
 
 
+class _Kept(NamedTuple):
+    """One step that is kept."""
+
+    frame: npt.NDArray[np.uint8]
+    segmentation: npt.NDArray[np.uint8]
+    depth: npt.NDArray[np.float16]
+    measurements: npt.NDArray[np.float32]
+    action: npt.NDArray[np.float32]
+    episode: int
+    follows: bool
+
+    @classmethod
+    def of(cls, moment: Moment, left_m: float, action: npt.NDArray[np.float32], episode: int, follows: bool) -> _Kept:
+        """Keep what `moment` showed, `left_m` before the goal, and what the expert did."""
+        assert moment.tags is not None, "the ego carries all three cameras"
+        assert moment.depth_m is not None
+        measurements = measurement_vector(moment.speed_mps, left_m, 0.0, moment.command)
+        maps = thinned(true_labels(moment.tags)), thinned_depth(moment.depth_m)
+        return cls(moment.frame, *maps, measurements, action, episode, follows)
+
+
 class _Part:
     """One worker's share of the demonstrations, while it grows."""
 
     def __init__(self, config: DemonstrationConfig, wanted: int, rng: np.random.Generator, progress: Progress) -> None:
         self.config, self.wanted, self.rng, self.progress = config, wanted, rng, progress
-        self.steps: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32], int, bool]] = []
+        self.steps: list[_Kept] = []
         self.routes = self.episodes = self.collisions = 0
 
     def drive_world(self, ego: Ego, weather: str) -> None:
@@ -200,8 +230,7 @@ class _Part:
             kept = standing <= STANDING_KEPT and (not dull or step % DULL_PERIOD < DULL_KEPT)
             if kept:
                 left_m = max(route.length_m - moment.along_m, 0.0)
-                measurements = measurement_vector(moment.speed_mps, left_m, 0.0, moment.command)
-                self.steps.append((moment.frame, measurements, action, self.episodes, kept_last))
+                self.steps.append(_Kept.of(moment, left_m, action, self.episodes, kept_last))
             kept_last = kept
             if step % 20 == 0:
                 self.progress(f"{len(self.steps)} of {self.wanted} steps", min(len(self.steps) / self.wanted, 1.0))
@@ -209,7 +238,7 @@ class _Part:
             moment = ego.advance(steer, float(action[1]), float(action[2]))
             if moment.contacts:  # what led to a crash is not worth repeating
                 self.collisions += 1
-                while self.steps and self.steps[-1][3] == self.episodes:
+                while self.steps and self.steps[-1].episode == self.episodes:
                     self.steps.pop()
                 return
             arrived = moment.along_m >= route.length_m - GOAL_M
@@ -218,9 +247,11 @@ class _Part:
 
     def write(self, folder: Path, town: str) -> None:
         """Write the part; `part.json` last, which makes it count."""
-        frames, measurements, actions, episode, follows = zip(*self.steps, strict=True)
+        frames, segmentation, depth, measurements, actions, episode, follows = zip(*self.steps, strict=True)
         with atomic_path(folder / "frames.npy") as temporary:
             np.save(temporary, np.stack(frames))
+        with atomic_path(folder / "maps.npz") as temporary:
+            np.savez(temporary, segmentation=np.stack(segmentation), depth=np.stack(depth))
         with atomic_path(folder / "steps.npz") as temporary:
             np.savez(
                 temporary,

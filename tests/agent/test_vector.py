@@ -50,14 +50,14 @@ def model(tasks: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def towns(view: View, config: DriveConfig = EMPTY, **options: object) -> Iterator[TownVecEnv]:
     vector = TownVecEnv(view, config, **options)
-    children = psutil.Process().children(recursive=True)
     try:
         yield vector
     finally:
-        children += psutil.Process().children(recursive=True)
+        family = [psutil.Process(pid) for pid in vector.pids if psutil.pid_exists(pid)]
+        family += [child for worker in family for child in worker.children(recursive=True)]
         vector.close()
-        _, alive = psutil.wait_procs(children, timeout=20)
-        assert not [child for child in alive if "town" in " ".join(child.cmdline())], "a town outlives its vector"
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert not alive, "a worker or a town outlives its vector"
 
 
 def test_latents_are_the_same_in_the_workers_and_batched_here(model: Path) -> None:
