@@ -18,10 +18,10 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from roadworthy.agent.observation import Observation
+from roadworthy.agent.outlook import View
 from roadworthy.agent.rules import DriveConfig
 from roadworthy.agent.shared import SharedDrive
 from roadworthy.agent.supervisor import enter_worker
-from roadworthy.agent.views import View
 from roadworthy.runtime.errors import BadInput, RoadworthyError
 
 Batch = dict[str, npt.NDArray[np.generic]]

@@ -20,10 +20,10 @@ from gymnasium import spaces
 from roadworthy.agent.algorithms import LearnConfig
 from roadworthy.agent.claim import claim
 from roadworthy.agent.learn import LearnResult, learn
+from roadworthy.agent.outlook import LATENTS, View
 from roadworthy.agent.policy import FACTS_FILE, DrivePolicy, build_policy, load_policy, save_policy
 from roadworthy.agent.rules import DriveConfig
 from roadworthy.agent.vector import TownVecEnv
-from roadworthy.agent.views import LATENTS, View
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
 

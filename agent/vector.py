@@ -23,10 +23,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from roadworthy.agent.crew import Batch, Crew, Shared, arrays_in, serve, shared_memory
 from roadworthy.agent.observation import action_space
+from roadworthy.agent.outlook import View
 from roadworthy.agent.rules import DriveConfig
 from roadworthy.agent.shared import SharedDrive
 from roadworthy.agent.supervisor import SILENCE_S, WorkerFailed, death, tail
-from roadworthy.agent.views import View
 from roadworthy.runtime.errors import BadInput
 
 ATTEMPTS = 3  # failures of one worker in a row, without a step between them

@@ -32,9 +32,9 @@ import click
 import psutil
 
 from roadworthy.agent.observer import LatentObserver, Observer
+from roadworthy.agent.outlook import FRAMES, LATENTS, View
 from roadworthy.agent.rules import DriveConfig
 from roadworthy.agent.shared import SharedDrive
-from roadworthy.agent.views import FRAMES, LATENTS, View
 from roadworthy.runtime.files import write_text
 from roadworthy.runtime.machine import describe
 

@@ -61,10 +61,10 @@ def train(
     from dataclasses import replace
 
     from roadworthy.agent.algorithms import LearnConfig
+    from roadworthy.agent.outlook import View
     from roadworthy.agent.replay import describe_memory
     from roadworthy.agent.rules import DriveConfig
     from roadworthy.agent.train_driver import CURVE_FILE, Training, train_driver
-    from roadworthy.agent.views import View
 
     world = DriveConfig(town=town, carla=carla, vehicles=(0, vehicles), walkers=(0, walkers))
     workers = len(carla.split(",")) if carla else workers

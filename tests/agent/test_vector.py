@@ -20,12 +20,12 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from roadworthy.agent.latents import LatentVecEnv
 from roadworthy.agent.learn import LearnConfig, learn
+from roadworthy.agent.outlook import FRAMES, View
 from roadworthy.agent.policy import build_policy
 from roadworthy.agent.rules import DriveConfig
 from roadworthy.agent.session import free_port
 from roadworthy.agent.supervisor import WorkerFailed
 from roadworthy.agent.vector import TownVecEnv
-from roadworthy.agent.views import FRAMES, View
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.segmenter import load
 
@@ -214,7 +214,7 @@ import numpy as np
 from pathlib import Path
 from roadworthy.agent.rules import DriveConfig
 from roadworthy.agent.vector import TownVecEnv
-from roadworthy.agent.views import View
+from roadworthy.agent.outlook import View
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if __name__ == "__main__":
     vector = TownVecEnv(View("latents", Path(sys.argv[1])), DriveConfig(vehicles=(0, 0), walkers=(0, 0)), workers=1)
