@@ -12,9 +12,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from roadworthy.agent.ego import Assignment, Moment
 from roadworthy.agent.infractions import Infraction
-from roadworthy.agent.lanegraph import RoadOption
+from roadworthy.agent.lanegraph import LaneGraph, RoadOption
 from roadworthy.agent.picture import route_map
 from roadworthy.agent.session import FIXED_DELTA_S
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.segmenter import load
 from roadworthy.runtime.video import VideoWriter
 
 if TYPE_CHECKING:
@@ -28,8 +30,26 @@ LINES = 4  # of text below the pictures
 MARGIN_PX = 8
 FLASH_S = 1.0  # [s] that the frame of the picture is red after an infraction
 HOLD_S = 1.5  # [s] that the last picture stays
+ROAD_STEP_M = 3.0  # [m] between the points of a drawn lane
 LAST = 3  # infractions that are listed, the latest first
 BACK, INK, FAINT, ALARM, PRAISE = (24, 24, 27), (240, 240, 240), (165, 165, 170), (255, 90, 80), (110, 220, 130)
+
+
+class Painter:
+    """Paints what a model predicts, on one thread."""
+
+    def __init__(self, model: Path) -> None:
+        """Load `model`; raises `BadInput` when it gives no labels."""
+        self._segmenter = load(model, device="cpu", threads=1)
+        if "labels" not in self._segmenter.outputs:
+            raise BadInput(f"{model}: gives no labels to film; name a model that was exported with them")
+        self._taxonomy = self._segmenter.metadata.lookup_taxonomy()
+
+    def __call__(self, moment: Moment) -> Frame:
+        """Return the labels of the moment's frame, painted `uint8 [H, W, 3]`."""
+        labels = self._segmenter(moment.frame[None]).labels  # [1, H, W]
+        assert labels is not None, "its outputs hold labels"
+        return self._taxonomy.colourise(labels[0])
 
 
 class Film:
@@ -45,6 +65,7 @@ class Film:
         self._paint = paint
         self._steps, self._sum = 0, 0.0
         self._last: Frame | None = None
+        self._roads: list[npt.NDArray[np.float64]] | None = None
 
     def see(self, env: RouteEnv, info: dict[str, Any], reward: float) -> None:
         """Film the moment after a step, with what `env.step` returned."""
@@ -55,7 +76,9 @@ class Film:
         if prediction is None and self._paint is not None:
             prediction = self._paint(moment)
         others = np.zeros((0, 7)) if ego is None else ego.situation(moment).others
-        seen = route_map(moment, self._route, PANEL_PX, others)
+        if self._roads is None:
+            self._roads = _roads(env.lanes)
+        seen = route_map(moment, self._route, PANEL_PX, others, self._roads)
         panels = [_scaled(moment.frame, Image.Resampling.BICUBIC)]
         panels += [] if prediction is None else [_scaled(prediction, Image.Resampling.NEAREST)]
         pictures = np.concatenate([*panels, seen], axis=1)  # [PANEL_PX, W, 3]
@@ -94,6 +117,12 @@ class Film:
             (f"{event.time_s:.1f} s {event.kind} {event.other}".rstrip(), ALARM) for event in list(events)[: -LAST - 1 : -1]
         ]
         return [[(self._title, FAINT)], drive, paid, [(f"infractions: {len(events)}", INK), *hits]]
+
+
+def _roads(lanes: LaneGraph) -> list[npt.NDArray[np.float64]]:
+    """Return the middle of each lane, `[M, 2]` metres."""
+    lines = ([entry, *entry.next_until_lane_end(ROAD_STEP_M)] for entry in lanes.entries.values())
+    return [np.array([(at.transform.location.x, at.transform.location.y) for at in line]) for line in lines if len(line) > 1]
 
 
 def _scaled(picture: Frame, how: Image.Resampling) -> Frame:

@@ -19,7 +19,7 @@ from roadworthy.agent.baselines import PREFIX, Actor, open_driver
 from roadworthy.agent.ego import Assignment
 from roadworthy.agent.env import DriveConfig, DriveEnv
 from roadworthy.agent.episodes import Episode
-from roadworthy.agent.film import Film
+from roadworthy.agent.film import Film, Painter
 from roadworthy.agent.infractions import Infraction
 from roadworthy.agent.observation import observation_spaces
 from roadworthy.agent.session import FIXED_DELTA_S
@@ -71,7 +71,7 @@ def is_of(name: str, driver: Driver, suite: Suite) -> bool:
 
 
 def open_world(driver: Driver, suite: Suite) -> DriveEnv:
-    """Start the suite's town with the segmenter in it; close it when done. Raises `BadInput` when driver and model do not fit."""
+    """Start the suite's town with the segmenter in it; close it when done. Raises `BadInput` when they do not fit."""
     env = DriveEnv(driver.model, DriveConfig(town=suite.town, carla=suite.carla, mode="evaluate", threads=1, truth=True))
     try:
         check_fit(open_driver(driver.policy, driver.policy_seed, threads=1), env, driver.policy)
@@ -107,6 +107,7 @@ def drive_once(
     beside: Path,
     sights: Path | None = None,
     film: Path | None = None,
+    painter: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Episode:
     """Drive the drive `index` of `suite` in `env` (see `open_world`) and return its episode.
@@ -119,13 +120,14 @@ def drive_once(
         beside: the folder of the episodes file; the driver's files are named from there.
         sights: folder for the frames around infractions; None keeps none.
         film: video file to write; None films nothing.
+        painter: a model with labels, whose prediction is filmed when the driver's own gives none.
         progress: is told how far the drive is.
     """
     task, number, route, weather = suite_drives(suite, env.lanes)[index]
     assignment = Assignment(route, weather, suite.vehicles, suite.walkers, suite.seed + index)
     name = episode_id(driver, suite, index)
     policy = open_driver(driver.policy, driver.policy_seed, threads=1)
-    drive = _drive_route(policy, env, assignment, name, sights, film, progress)
+    drive = _drive_route(policy, env, assignment, name, sights, film, painter, progress)
     return Episode(
         id=name,
         segmenter=driver.segmenter,
@@ -175,13 +177,14 @@ def _drive_route(
     name: str,
     sights: Path | None,
     film: Path | None,
+    painter: Path | None,
     progress: Callable[[str], None],
 ) -> _Drive:
     """Drive one route to its end; a drive that a dying simulator spoils is repeated."""
     for _ in range(REPEATS):
         observation, info = env.reset(seed=assignment.seed, options={"assignment": assignment})
         witness = None if sights is None else Witness(sights)
-        camera = None if film is None else Film(film, name, assignment)
+        camera = None if film is None else Film(film, name, assignment, None if painter is None else Painter(painter))
         steps, rewards, speeds, outside_m, distance_m = 0, 0.0, 0.0, 0.0, 0.0
         trajectory = [env.moment.location]
         over = False

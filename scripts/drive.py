@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
+from roadworthy.scripts.drive_train import export, train
+from roadworthy.scripts.replay import replay
 from roadworthy.scripts.score import score
 from roadworthy.scripts.terminal import console, progress_line
 
@@ -27,11 +29,14 @@ segmenter_option = click.option("--segmenter", required=True, type=click.Path(pa
 def command() -> None:
     """Let a segmenter's latents drive.
 
-    The order of the work: demonstrate (once), imitate, train (improve by driving), eval.
+    The order of the work: demonstrate (once), imitate, train (improve by driving), eval, export (for the vehicle).
     """
 
 
+command.add_command(train)
+command.add_command(export)
 command.add_command(score)
+command.add_command(replay)
 
 
 @command.command()
@@ -77,59 +82,13 @@ def imitate(segmenter: Path, demonstrations: Path, steps: int, seed: int, output
     with progress_line("imitating") as report:
         latents = demonstration_latents(model, shown, lambda text, done: report(text, 0.3 * done))
         result = clone(latents, shown, CloneConfig(steps=steps, seed=seed), lambda text, done: report(text, 0.3 + 0.7 * done))
-    save_policy(result.policy, output, {"imitation": {"loss": result.train_loss, "validation": result.validation}})
+    facts = {"segmenter": segmenter.name, "imitation": {"loss": result.train_loss, "validation": result.validation}}
+    save_policy(result.policy, output, facts, result.examples)
     errors = ", ".join(f"{name} {value:.3f}" for name, value in result.validation.items() if name != "samples")
     known = (
         f"mean absolute error on unseen episodes: {errors}" if errors else "too few demonstrations to keep some for validation"
     )
     console.print(f"{output}: {known}")
-
-
-@command.command()
-@segmenter_option
-@click.option("--start", type=click.Path(path_type=Path), help="A driver to improve.  [default: an untrained policy]")
-@town_option
-@click.option("--steps", type=click.IntRange(1), default=20_000, show_default=True, help="Environment steps of 0.1 s.")
-@vehicles_option
-@walkers_option
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("drivers/trained"), show_default=True)
-@carla_option
-def train(
-    segmenter: Path,
-    start: Path | None,
-    town: str,
-    steps: int,
-    vehicles: int,
-    walkers: int,
-    seed: int,
-    output: Path,
-    carla: str | None,
-) -> None:
-    """Learn by driving (A2C), from an imitated driver or from nothing.
-
-    Example: roadworthy drive train --segmenter model.onnx --start drivers/imitated --steps 20000
-    """
-    from roadworthy.agent.env import DriveConfig, DriveEnv
-    from roadworthy.agent.learn import LearnConfig, learn
-    from roadworthy.agent.policy import build_policy, load_policy, save_policy
-
-    env = DriveEnv(segmenter, DriveConfig(town=town, carla=carla, vehicles=(0, vehicles), walkers=(0, walkers)))
-    try:
-        if start is None:
-            shape = env.observation_space["latents"].shape  # type: ignore[index]  # it is a Dict space
-            policy, config = build_policy(tuple(shape[1:]), seed), LearnConfig(steps=steps, seed=seed)
-        else:
-            policy, config = load_policy(start)[0], LearnConfig.fine_tune(steps, seed)
-        with progress_line("learning") as report:
-            result = learn(policy, env, config, report)
-    finally:
-        env.close()
-    facts = {"steps": result.steps, "episodes": result.episodes, "returns": list(result.returns)}
-    save_policy(policy, output, {"reinforcement": facts, "start": None if start is None else str(start)})
-    recent = result.returns[-10:]
-    mean = f", mean return of the last {len(recent)}: {sum(recent) / len(recent):.1f}" if recent else ""
-    console.print(f"{output}: {result.steps} steps, {result.episodes} episodes{mean}")
 
 
 @command.command(name="eval")
@@ -173,7 +132,8 @@ def evaluate(
 ) -> None:
     """Drive routes with DRIVER and append one line per route to an episodes file; goes on where it was interrupted.
 
-    DRIVER is a folder made by drive imitate or train, or a baseline to beat: baseline:random, baseline:forward, baseline:brake.
+    DRIVER is a folder made by drive imitate or train, a policy.onnx of drive export (driven without torch), or a baseline to
+    beat: baseline:random, baseline:forward, baseline:brake.
 
     Examples: roadworthy drive eval drivers/imitated --segmenter model.onnx --town Crooked01;
     roadworthy drive eval drivers/imitated --segmenter model.onnx --suite nocrash --routes 5
@@ -192,7 +152,7 @@ def evaluate(
         suites = _plain_suites(towns, held_out, straight, one_turn, navigation, vehicles, walkers, seed, carla)
     names = {each.name for each in suites}
     who = Driver(segmenter=segmenter.stem, model=segmenter, policy=driver)
-    output = output or driver / "episodes.jsonl"
+    output = output or (driver.with_suffix(".episodes.jsonl") if driver.suffix == ".onnx" else driver / "episodes.jsonl")
     with progress_line("driving") as report:
         episodes = evaluate_policies([who], suites, output, workers=1 if carla else workers, progress=report)
     _print_episodes([episode for episode in episodes if episode.suite in names])
