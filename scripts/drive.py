@@ -22,7 +22,8 @@ town_option = click.option("--town", default="Grid01", show_default=True, help="
 vehicles_option = click.option("--vehicles", type=click.IntRange(0), default=15, show_default=True, help="Other cars.")
 walkers_option = click.option("--walkers", type=click.IntRange(0), default=15, show_default=True, help="Pedestrians.")
 segmenter_option = click.option("--segmenter", required=True, type=click.Path(path_type=Path),
-                                help="Exported model with a latent output (fastest: export --outputs latent).")  # fmt: skip
+                                help="Exported model with a latent (fastest: export --outputs latent), or with labels for a driver on "
+                              "segmentation-depth; truth: the simulator's own labels.")  # fmt: skip
 
 
 @click.group()
@@ -62,27 +63,47 @@ def demonstrate(output: Path, town: str, steps: int, vehicles: int, walkers: int
 
 
 @command.command()
-@segmenter_option
+@click.option("--segmenter", type=click.Path(path_type=Path),
+              help="Exported model with a latent output; not for segmentation-depth, which is learned on true labels.")  # fmt: skip
+@click.option("--observation", default="latents", show_default=True,
+              help="What the driver sees: latents, or segmentation-depth (judges any segmenter).")  # fmt: skip
 @click.option("--demonstrations", required=True, type=click.Path(path_type=Path), help="Folder made by drive demonstrate.")
 @click.option("--steps", type=click.IntRange(1), default=400, show_default=True, help="Updates of the policy.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("drivers/imitated"), show_default=True)
-def imitate(segmenter: Path, demonstrations: Path, steps: int, seed: int, output: Path) -> None:
-    """Clone the expert: a policy on the segmenter's latents that repeats its controls.
+def imitate(segmenter: Path | None, observation: str, demonstrations: Path, steps: int, seed: int, output: Path) -> None:
+    """Clone the expert: a policy that repeats its controls, on the segmenter's latents or on true labels and depth.
 
-    Example: roadworthy drive imitate --segmenter model.onnx --demonstrations demonstrations/grid01 -o drivers/gambling
+    Examples: roadworthy drive imitate --segmenter model.onnx --demonstrations demonstrations/grid01 -o drivers/gambling;
+    roadworthy drive imitate --observation segmentation-depth --demonstrations demonstrations/grid01 -o drivers/judge
     """
     from roadworthy.agent.demonstrations import Demonstrations
     from roadworthy.agent.imitation import CloneConfig, clone, demonstration_latents
+    from roadworthy.agent.lessons import LatentLesson, Lesson, SegDepthLesson
+    from roadworthy.agent.outlook import LATENTS, OBSERVATIONS
     from roadworthy.agent.policy import save_policy
+    from roadworthy.agent.segdepth import TRUTH
     from roadworthy.runtime import load
+    from roadworthy.runtime.errors import BadInput
 
+    if observation not in OBSERVATIONS or (observation == LATENTS) != (segmenter is not None and str(segmenter) != TRUTH):
+        raise BadInput(
+            f"--observation {observation} with --segmenter {segmenter}: expected latents with a model file, or "
+            "segmentation-depth without one"
+        )
     shown = Demonstrations.load(demonstrations)
-    model = load(segmenter)
     with progress_line("imitating") as report:
-        latents = demonstration_latents(model, shown, lambda text, done: report(text, 0.3 * done))
-        result = clone(latents, shown, CloneConfig(steps=steps, seed=seed), lambda text, done: report(text, 0.3 + 0.7 * done))
-    facts = {"segmenter": segmenter.name, "imitation": {"loss": result.train_loss, "validation": result.validation}}
+        lesson: Lesson
+        if observation == LATENTS and segmenter is not None:
+            latents = demonstration_latents(load(segmenter), shown, lambda text, done: report(text, 0.3 * done))
+            lesson = LatentLesson(latents, shown)
+        else:
+            lesson = SegDepthLesson(shown)
+        result = clone(lesson, shown, CloneConfig(steps=steps, seed=seed), lambda text, done: report(text, 0.3 + 0.7 * done))
+    facts = {
+        "segmenter": TRUTH if segmenter is None else segmenter.name,
+        "imitation": {"loss": result.train_loss, "validation": result.validation},
+    }
     save_policy(result.policy, output, facts, result.examples)
     errors = ", ".join(f"{name} {value:.3f}" for name, value in result.validation.items() if name != "samples")
     known = (
@@ -134,6 +155,8 @@ def evaluate(
 
     DRIVER is a folder made by drive imitate or train, a policy.onnx of drive export (driven without torch), or a baseline to
     beat: baseline:random, baseline:forward, baseline:brake.
+
+    A driver on segmentation-depth drives with any --segmenter that has labels, or with --segmenter truth.
 
     Examples: roadworthy drive eval drivers/imitated --segmenter model.onnx --town Crooked01;
     roadworthy drive eval drivers/imitated --segmenter model.onnx --suite nocrash --routes 5
