@@ -69,18 +69,28 @@ class CameraFeed:
     """Cameras of one rig on one car, read in step with the simulation."""
 
     def __init__(
-        self, session: Session, vehicle: carla.Actor, rig: CameraRig, kinds: Sequence[str], period_s: float = 0.0
+        self,
+        session: Session,
+        vehicle: carla.Actor | None,
+        rig: CameraRig,
+        kinds: Sequence[str],
+        period_s: float = 0.0,
+        stand: carla.Transform | None = None,
     ) -> None:
-        """Attach one `sensor.camera.<kind>` for each of `kinds` and start listening; `period_s` 0 gives an image per tick."""
+        """Attach one `sensor.camera.<kind>` for each of `kinds` and start listening; `period_s` 0 gives an image per tick.
+
+        Without a `vehicle` the cameras `stand` on the map, at a transform of its.
+        """
         self._session = session
         self._partial: dict[int, dict[str, carla.Image]] = {}  # by simulator frame
         self._queues: dict[str, queue.SimpleQueue[carla.Image]] = {}
         self._cameras: list[carla.Actor] = []
         library = session.world.get_blueprint_library()
         for kind in kinds:
-            camera = session.spawn(rig.blueprint(library, kind, period_s), rig.transform(), attach_to=vehicle)
+            camera = session.spawn(rig.blueprint(library, kind, period_s), stand or rig.transform(), attach_to=vehicle)
             if camera is None:
-                raise SimulatorLost(f"the CARLA server at {session.address} refused a {kind} camera on {vehicle.type_id}")
+                holder = "the map" if vehicle is None else vehicle.type_id
+                raise SimulatorLost(f"the CARLA server at {session.address} refused a {kind} camera on {holder}")
             self._cameras.append(camera)
             self._queues[kind] = queue.SimpleQueue()
             camera.listen(self._queues[kind].put)
