@@ -17,11 +17,13 @@ from typing import Any
 
 from roadworthy.agent.baselines import PREFIX, Actor, open_driver
 from roadworthy.agent.ego import Assignment
-from roadworthy.agent.env import DriveConfig, DriveEnv
+from roadworthy.agent.env import DriveConfig, RouteEnv
 from roadworthy.agent.episodes import Episode
 from roadworthy.agent.film import Film, Painter
 from roadworthy.agent.infractions import Infraction
 from roadworthy.agent.observation import observation_spaces
+from roadworthy.agent.outlook import View, observation_of, open_env
+from roadworthy.agent.segdepth import TRUTH
 from roadworthy.agent.session import FIXED_DELTA_S
 from roadworthy.agent.suite import Suite, suite_drives
 from roadworthy.agent.witness import Look, Witness
@@ -34,10 +36,10 @@ REPEATS = 3  # drives of one route that a dying simulator may spoil
 
 @dataclass(frozen=True)
 class Driver:
-    """Who drives: a segmenter's model file and the policy that was trained on its latents."""
+    """Who drives: a segmenter's model file and the policy that looks through it."""
 
     segmenter: str  # its name in tables
-    model: Path  # ONNX with a latent output
+    model: Path  # ONNX with what the policy sees: a latent, or labels; "truth" for the simulator's labels
     policy: Path  # folder, exported .onnx, or a baseline: baseline:random, baseline:forward, baseline:brake
     policy_seed: int = 0
 
@@ -46,8 +48,8 @@ class Driver:
         policy = str(self.policy)
         where = policy if policy.startswith(PREFIX) else os.path.relpath(self.policy, beside)
         return {
-            "model": os.path.relpath(self.model, beside),
-            "model_sha256": digest(self.model),
+            "model": TRUTH if str(self.model) == TRUTH else os.path.relpath(self.model, beside),
+            "model_sha256": "" if str(self.model) == TRUTH else digest(self.model),
             "policy": where,
             "policy_sha256": "" if policy.startswith(PREFIX) else digest(self.policy),
         }
@@ -70,11 +72,13 @@ def is_of(name: str, driver: Driver, suite: Suite) -> bool:
     return name.startswith(f"{start}/") and name.endswith(f"/{end}")
 
 
-def open_world(driver: Driver, suite: Suite) -> DriveEnv:
+def open_world(driver: Driver, suite: Suite) -> RouteEnv:
     """Start the suite's town with the segmenter in it; close it when done. Raises `BadInput` when they do not fit."""
-    env = DriveEnv(driver.model, DriveConfig(town=suite.town, carla=suite.carla, mode="evaluate", threads=1, truth=True))
+    policy = open_driver(driver.policy, driver.policy_seed, threads=1)
+    view = View(observation_of(policy.input_shapes, driver.model), driver.model)
+    env = open_env(view, DriveConfig(town=suite.town, carla=suite.carla, mode="evaluate", threads=1, truth=True))
     try:
-        check_fit(open_driver(driver.policy, driver.policy_seed, threads=1), env, driver.policy)
+        check_fit(policy, env, driver.policy)
         drives = suite_drives(suite, env.lanes)
         if suite.walkers and suite.carla is None:
             # CARLA's client reads the traffic lights for its walkers once per process and loses them with the next world, so
@@ -86,8 +90,8 @@ def open_world(driver: Driver, suite: Suite) -> DriveEnv:
     return env
 
 
-def check_fit(policy: Actor, env: DriveEnv, folder: Path) -> None:
-    """Raise `BadInput` when the policy was trained on latents of another shape than the environment's segmenter gives."""
+def check_fit(policy: Actor, env: RouteEnv, folder: Path) -> None:
+    """Raise `BadInput` when the policy was trained on something of another shape than the environment shows."""
     given = observation_spaces(env.observation_space)
     for name, shape in policy.input_shapes.items():
         found = given[name].shape if name in given else None
@@ -99,7 +103,7 @@ def check_fit(policy: Actor, env: DriveEnv, folder: Path) -> None:
 
 
 def drive_once(
-    env: DriveEnv,
+    env: RouteEnv,
     driver: Driver,
     suite: Suite,
     index: int,
@@ -172,7 +176,7 @@ class _Drive:
 
 def _drive_route(
     policy: Actor,
-    env: DriveEnv,
+    env: RouteEnv,
     assignment: Assignment,
     name: str,
     sights: Path | None,

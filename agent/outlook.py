@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from roadworthy.agent.env import RouteEnv
 from roadworthy.agent.observer import FrameObserver, LatentObserver, Observer
 from roadworthy.agent.rules import DriveConfig
-from roadworthy.agent.segdepth import SegDepthObserver, open_labels
+from roadworthy.agent.segdepth import SEGDEPTH_PART, TRUTH, SegDepthObserver, open_labels
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.segmenter import load
 
@@ -30,6 +30,12 @@ class View:
             raise BadInput(f"unknown observation {self.observation!r}; known: {', '.join(OBSERVATIONS)}")
         make = _MAKERS[self.observation](self.segmenter, config)
         return [make() for _ in range(egos)]
+
+
+def observation_of(parts: Iterable[str], segmenter: str | Path) -> str:
+    """Return the kind of observation that a driver takes whose parts are `parts`; none takes what `segmenter` can give."""
+    sees_maps = SEGDEPTH_PART in parts or str(segmenter) == TRUTH
+    return SEGMENTATION_DEPTH if sees_maps else LATENTS
 
 
 def open_env(view: View, config: DriveConfig) -> RouteEnv:

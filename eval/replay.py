@@ -11,6 +11,7 @@ from roadworthy.agent.baselines import PREFIX
 from roadworthy.agent.episodes import Episode, read_episodes
 from roadworthy.agent.judged_drive import Driver, digest, drive_once, open_world, versions
 from roadworthy.agent.parallel import Task, reporter, run_tasks
+from roadworthy.agent.segdepth import TRUTH
 from roadworthy.agent.suite import Suite
 from roadworthy.agent.supervisor import Report
 from roadworthy.runtime.errors import BadInput
@@ -127,7 +128,7 @@ def _drive_again(
 
 def _found(given: Path | None, recorded: str, source: Path, option: str) -> Path:
     """Return the path `given`, else the one recorded beside `source`. Raises `BadInput` when nothing is there."""
-    if given is not None or recorded.startswith(PREFIX):
+    if given is not None or recorded == TRUTH or recorded.startswith(PREFIX):
         return given or Path(recorded)
     path = source.parent / recorded
     if not path.exists():

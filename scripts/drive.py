@@ -22,8 +22,8 @@ town_option = click.option("--town", default="Grid01", show_default=True, help="
 vehicles_option = click.option("--vehicles", type=click.IntRange(0), default=15, show_default=True, help="Other cars.")
 walkers_option = click.option("--walkers", type=click.IntRange(0), default=15, show_default=True, help="Pedestrians.")
 segmenter_option = click.option("--segmenter", required=True, type=click.Path(path_type=Path),
-                                help="Exported model with a latent (fastest: export --outputs latent), or with labels for a driver on "
-                              "segmentation-depth; truth: the simulator's own labels.")  # fmt: skip
+                                help="Exported model with a latent (fastest: export --outputs latent); for a driver on "
+                                     "segmentation-depth one with labels, or truth, the simulator's.")  # fmt: skip
 
 
 @click.group()
@@ -64,7 +64,7 @@ def demonstrate(output: Path, town: str, steps: int, vehicles: int, walkers: int
 
 @command.command()
 @click.option("--segmenter", type=click.Path(path_type=Path),
-              help="Exported model with a latent output; not for segmentation-depth, which is learned on true labels.")  # fmt: skip
+              help="Exported model with a latent output; none for segmentation-depth: true labels.")  # fmt: skip
 @click.option("--observation", default="latents", show_default=True,
               help="What the driver sees: latents, or segmentation-depth (judges any segmenter).")  # fmt: skip
 @click.option("--demonstrations", required=True, type=click.Path(path_type=Path), help="Folder made by drive demonstrate.")
