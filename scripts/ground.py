@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 
 from roadworthy.scripts.terminal import console, progress_line
+
+if TYPE_CHECKING:
+    from roadworthy.train.ground import MetricKind
 
 predefined_option = click.option("--predefined", default="severity", show_default=True,
                                  help="The matrix to begin with: severity, importance, or a ground.yaml file.")  # fmt: skip
@@ -36,6 +40,8 @@ def command() -> None:
 @predefined_option
 @click.option("--metric", type=click.Choice(["linear", "power", "huber"]), default="linear", show_default=True,
               help="Increasing function f of the distances.")  # fmt: skip
+@click.option("--policy-gradient", is_flag=True,
+              help="Let the policy's gradient into the segmenter's encoder too; slow without a GPU.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--carla", help="HOST:PORT of a running CARLA server.  [default: start the embedded town]")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("ground/learnt"), show_default=True)
@@ -49,7 +55,8 @@ def learn(
     vehicles: int,
     walkers: int,
     predefined: str,
-    metric: str,
+    metric: MetricKind,
+    policy_gradient: bool,
     seed: int,
     carla: str | None,
     output: Path,
@@ -75,7 +82,8 @@ def learn(
         drive_steps=steps,
         segmenter_steps=updates,
         predefined=predefined,
-        kind=metric,  # type: ignore[arg-type]  # click checked it
+        kind=metric,
+        policy_gradient=policy_gradient,
         world=world,
         seed=seed,
     )

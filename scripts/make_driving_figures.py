@@ -10,8 +10,7 @@ chosen on routes of their own: the imitated driver, or the one that A2C made of 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,18 +18,16 @@ from typing import TYPE_CHECKING
 import click
 
 from roadworthy.runtime.files import write_text
-from roadworthy.scripts.terminal import console, progress_line
+from roadworthy.scripts.stages import DOCS, Report, Stages, write_between
+from roadworthy.scripts.terminal import console
 
 if TYPE_CHECKING:
     from roadworthy.agent.routes import Task
     from roadworthy.agent.suite import Suite
     from roadworthy.eval.proof import Standing
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
-BEGIN, END = "<!-- driving figures: begin -->", "<!-- driving figures: end -->"
 IMITATED, TUNED, ALONE = "imitation", "imitation + A2C", "A2C alone"
 BASELINES = ("random", "forward", "brake")
-Report = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -60,41 +57,12 @@ class Plan:
         return replace(self, **small, **routes)
 
 
-class Study:
-    """The folder of one proof: its files, and how long each stage took."""
+class Study(Stages):
+    """The folder of one proof."""
 
     def __init__(self, root: Path, plan: Plan) -> None:
-        """Take up the work in `root`; raises `BadInput` when it was begun with another plan."""
-        from roadworthy.agent.claim import claim
-
-        claim(root, asdict(plan))
-        self.root, self.plan = root, plan
-
-    def path(self, name: str) -> Path:
-        """Return the file or folder `name` of this study."""
-        return self.root / name
-
-    def stage(self, name: str, work: Callable[[Report], object]) -> None:
-        """Do a stage unless it is done; the seconds of interrupted attempts count too."""
-        facts = self.times()
-        if facts.get(name, {}).get("done"):
-            return
-        began, before = time.monotonic(), facts.get(name, {}).get("seconds", 0.0)
-        done = False
-        try:
-            with progress_line(name) as report:
-                work(report)
-            done = True
-        finally:
-            spent = round(before + time.monotonic() - began, 1)
-            write_text(self.path("times.json"), json.dumps({**self.times(), name: {"seconds": spent, "done": done}}, indent=1))
-        console.print(f"{name}: {spent:.0f} s")
-
-    def times(self) -> dict[str, dict[str, float]]:
-        """Return what each stage took so far."""
-        path = self.path("times.json")
-        found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return found
+        super().__init__(root, asdict(plan))
+        self.plan = plan
 
     @property
     def encoder(self) -> Path:
@@ -111,14 +79,14 @@ class Study:
 def main(root: Path, scale: float, page: Path) -> None:
     """Run the proof in the folder STUDY, or go on with it, and write its figures."""
     study = Study(root, Plan() if scale == 1.0 else Plan().scaled(scale))
-    study.stage("record", lambda report: _record(study, report))
-    study.stage("segmenter", lambda report: _train_segmenter(study, report))
-    study.stage("demonstrate", lambda report: _demonstrate(study, report))
-    study.stage("imitate", lambda report: _imitate(study, report))
-    study.stage("A2C", lambda report: _learn(study, "tuned", study.plan.tuned_steps, report))
-    study.stage("choose", lambda report: _choose(study, report))
-    study.stage("A2C alone", lambda report: _learn(study, "alone", study.plan.alone_steps, report))
-    study.stage("judge", lambda report: _judge(study, report))
+    study.do("record", lambda report: _record(study, report))
+    study.do("segmenter", lambda report: _train_segmenter(study, report))
+    study.do("demonstrate", lambda report: _demonstrate(study, report))
+    study.do("imitate", lambda report: _imitate(study, report))
+    study.do("A2C", lambda report: _learn(study, "tuned", study.plan.tuned_steps, report))
+    study.do("choose", lambda report: _choose(study, report))
+    study.do("A2C alone", lambda report: _learn(study, "alone", study.plan.alone_steps, report))
+    study.do("judge", lambda report: _judge(study, report))
     _write(study, page)
 
 
@@ -249,11 +217,8 @@ def _write(study: Study, page: Path) -> None:
     judged = TUNED if chosen["kept"] == "tuned" else IMITATED
     imitation = load_policy(study.path("imitated"))[1]["imitation"]["validation"]
     errors = ", ".join(f"{name} {value:.3f}" for name, value in imitation.items() if name != "samples")
-    minutes = {name: stage["seconds"] / 60 for name, stage in study.times().items()}
-    spent = ", ".join(f"{name} {each:.1f}" for name, each in minutes.items())
     lines = [
-        f"`python -m roadworthy.scripts.make_driving_figures {study.root}`, {describe().cpu}, "
-        f"{sum(minutes.values()):.0f} minutes in all ({spent}).",
+        f"`python -m roadworthy.scripts.make_driving_figures {study.root}`, {describe().cpu}, {study.spent()}.",
         f"{plan.town} without traffic, {plan.routes} routes per task drawn with seed 100. Demonstrations "
         f"{plan.demonstrated_steps} steps, imitation {plan.imitation_updates} updates (mean absolute error on episodes it "
         f"never saw: {errors}), A2C {plan.tuned_steps} steps after it and {plan.alone_steps} alone, in "
@@ -268,9 +233,7 @@ def _write(study: Study, page: Path) -> None:
         "",
         f"![Learning curves]({picture.name})",
     ]
-    text = page.read_text(encoding="utf-8") if page.is_file() else f"{BEGIN}\n{END}\n"
-    head, rest = text.split(BEGIN)
-    write_text(page, f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}")
+    write_between(page, "driving figures", lines)
     console.print(f"{page}; {picture}")
 
 
