@@ -24,7 +24,6 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,6 +175,42 @@ class Cars:
         return self.waited_s
 
 
+class Touches:
+    """Who touches whom, by a collision sensor on each car."""
+
+    def __init__(self, session: Session, cars: Cars) -> None:
+        self._cars = cars
+        self._index = {car.id: k for k, car in enumerate(cars.cars)}
+        self._events: list[tuple[int, carla.Actor | None, float]] = []  # car, the other, impulse [N s]
+        self._last_s: dict[tuple[int, int], float] = {}
+        blueprint = session.world.get_blueprint_library().find("sensor.other.collision")
+        self.sensors: list[carla.Actor] = []
+        for k, car in enumerate(cars.cars):
+            sensor = session.spawn(blueprint, carla.Transform(), attach_to=car)
+            assert sensor is not None
+            sensor.listen(lambda event, k=k: self._events.append((k, event.other_actor, event.normal_impulse.length())))
+            self.sensors.append(sensor)
+
+    def new(self, now_s: float, speed_before: NDArray[np.float64]) -> list[tuple[Contact, bool]]:
+        """The pairs that have touched since the last call, each with whether both are cars: `speed_before` [V] m/s."""
+        found = []
+        while self._events:
+            k, other, impulse = self._events.pop(0)
+            second = self._index.get(other.id, -1) if other is not None else -1
+            key = (min(k, second), max(k, second))
+            fresh = now_s - self._last_s.get(key, -math.inf) > AGAIN_S
+            self._last_s[key] = now_s
+            if fresh:
+                x, y, _ = self._cars.pose[k].tolist()
+                speeds = (round(float(speed_before[k]), 2), round(float(speed_before[second]), 2) if second >= 0 else 0.0)
+                name = other.type_id if other is not None else "scenery"
+                contact = Contact(
+                    round(now_s, 2), self._cars.cars[k].type_id, name, (round(x, 1), round(y, 1)), speeds, round(impulse, 1)
+                )
+                found.append((contact, second >= 0))
+        return found
+
+
 def watch(session: Session, vehicles: int, seed: int, minutes: float, *, stopping_ego: bool = False) -> TrafficReport:
     """Let `vehicles` cars drive for `minutes` of simulated time."""
     began = time.monotonic()
@@ -183,19 +218,10 @@ def watch(session: Session, vehicles: int, seed: int, minutes: float, *, stoppin
     world = session.world
     cars = Cars(world, traffic.vehicles)
     report = TrafficReport(session.map_name, seed, len(cars.cars), minutes * 60.0)
-    events: list[tuple[int, Any, tuple[float, float, float]]] = []
-    sensor = world.get_blueprint_library().find("sensor.other.collision")
-    sensors = []
-    for k, car in enumerate(cars.cars):
-        touch = session.spawn(sensor, carla.Transform(), attach_to=car)
-        assert touch is not None
-        touch.listen(lambda event, k=k: events.append((k, event, _components(event.normal_impulse))))
-        sensors.append(touch)
+    touches = Touches(session, cars)
     lines = StopLines(list(world.get_actors().filter("traffic.traffic_light*")))
     session.tick()
     cars.read()
-    last_touch: dict[tuple[int, int], float] = {}
-    index = {car.id: k for k, car in enumerate(cars.cars)}
     deadlocked, was_at_red = np.zeros(len(cars.cars), bool), np.zeros(len(cars.cars), bool)
     speeds = 0.0
     ticks = round(minutes * 60.0 / session.fixed_delta_s)
@@ -222,25 +248,12 @@ def watch(session: Session, vehicles: int, seed: int, minutes: float, *, stoppin
         speeds += float(cars.speed[cars.alive].mean())
         if stopping_ego and (tick + 1) % round(EGO_PERIOD_S / session.fixed_delta_s) == 0:
             report.ego_stops += int(cars.speed[0] < STANDING_MPS)
-        while events:
-            k, event, impulse = events.pop(0)
-            other = event.other_actor
-            pair = (k, index.get(other.id, -1)) if other is not None else (k, -1)
-            key = (min(pair), max(pair))
-            fresh = now - last_touch.get(key, -math.inf) > AGAIN_S
-            last_touch[key] = now
-            if fresh:
-                second = float(speed_before[pair[1]]) if pair[1] >= 0 else 0.0
-                contact = Contact(
-                    round(now, 2), cars.cars[k].type_id, other.type_id if other is not None else "scenery",
-                    (round(float(cars.pose[k, 0]), 1), round(float(cars.pose[k, 1]), 1)),
-                    (round(float(speed_before[k]), 2), round(second, 2)), round(math.hypot(*impulse), 1),
-                )  # fmt: skip
-                (report.car_contacts if pair[1] >= 0 else report.scenery_contacts).append(contact)
+        for contact, with_car in touches.new(now, speed_before):
+            (report.car_contacts if with_car else report.scenery_contacts).append(contact)
     report.mean_speed_mps = round(speeds / ticks, 3)
     report.distance_km = round(speeds * session.fixed_delta_s * len(cars.cars) / 1000.0, 3)
     report.longest_standing_s, report.longest_stop_s = round(report.longest_standing_s, 2), round(report.longest_stop_s, 2)
-    session.destroy(*sensors)
+    session.destroy(*touches.sensors)
     traffic.destroy()
     report.wall_s = round(time.monotonic() - began, 1)
     return report
@@ -249,10 +262,6 @@ def watch(session: Session, vehicles: int, seed: int, minutes: float, *, stoppin
 def _standstill(now_s: float, car: carla.Actor, pose: NDArray[np.float64]) -> Standstill:
     x, y, heading = (float(value) for value in pose)
     return Standstill(round(now_s, 1), car.type_id, (round(x, 1), round(y, 1)), round(math.degrees(heading)))
-
-
-def _components(vector: carla.Vector3D) -> tuple[float, float, float]:
-    return vector.x, vector.y, vector.z
 
 
 def _stop_and_go(session: Session, traffic: Traffic, ego: carla.Actor, tick: int) -> None:

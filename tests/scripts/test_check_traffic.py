@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import shapely
 
-from roadworthy.scripts.check_traffic import Cars, StopLines
+from roadworthy.scripts.check_traffic import Cars, StopLines, Touches
 from roadworthy.scripts.check_walkers import Crossings
 
 STEP_S = 0.1
@@ -62,6 +63,38 @@ def test_who_queues_behind_a_red_light_is_not_locked_up_but_everybody_else_is() 
     assert cars.wait(STEP_S) == pytest.approx([STEP_S, STEP_S, STEP_S, 10.0 + STEP_S])
     cars.speed[3] = 5.0
     assert cars.wait(STEP_S)[3] == 0.0
+
+
+class Sensor:
+    """Hands events to whoever listens."""
+
+    def listen(self, callback: Callable[[Any], None]) -> None:
+        self.feel = callback
+
+
+def test_a_pair_that_touches_counts_once_whoever_feels_it() -> None:
+    box = SimpleNamespace(extent=SimpleNamespace(x=2.0, y=1.0))
+    cars = Cars(None, [SimpleNamespace(bounding_box=box, id=10 + k, type_id=f"car{k}") for k in range(2)])
+    cars.pose[:] = [(5, 6, 0), (9, 6, 0)]
+    library = SimpleNamespace(find=lambda _: None)
+    world = SimpleNamespace(get_blueprint_library=lambda: library)
+    touches = Touches(SimpleNamespace(world=world, spawn=lambda *_, **__: Sensor()), cars)
+    first, second = touches.sensors
+    hit = SimpleNamespace(other_actor=cars.cars[1], normal_impulse=carla.Vector3D(3000.0, 4000.0, 0.0))
+    back = SimpleNamespace(other_actor=cars.cars[0], normal_impulse=carla.Vector3D(-3000.0, -4000.0, 0.0))
+    pole = SimpleNamespace(other_actor=SimpleNamespace(id=0, type_id="static.pole"), normal_impulse=carla.Vector3D())
+    first.feel(hit)
+    second.feel(back)
+    second.feel(pole)
+    speeds = np.array([4.0, 1.0])
+    (pair, with_car), (scenery, alone) = touches.new(7.0, speeds)
+    assert (pair.first, pair.second, pair.speeds_mps, pair.impulse_ns) == ("car0", "car1", (4.0, 1.0), 5000.0)
+    assert pair.place_m == (5.0, 6.0)
+    assert (with_car, alone, scenery.second) == (True, False, "static.pole")
+    first.feel(hit)
+    assert touches.new(12.0, speeds) == [], "the same contact"
+    first.feel(hit)
+    assert len(touches.new(30.0, speeds)) == 1
 
 
 def test_a_step_onto_a_crossing_counts_and_one_before_moving_cars_counts_twice() -> None:
