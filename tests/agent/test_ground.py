@@ -18,7 +18,7 @@ from roadworthy.agent.ground_learning import GroundConfig, learn_ground
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.taxonomy import CAMVID, TOWN
 from roadworthy.train.checkpoint import load_run, save_model
-from roadworthy.train.config import TrainConfig
+from roadworthy.train.config import TrainConfig, load_config
 from roadworthy.train.ground import load_ground, severity
 from roadworthy.train.models import build_model
 
@@ -121,6 +121,20 @@ def test_two_rounds_in_the_town_and_on_after_an_interruption(run: Path, tmp_path
     assert learn_ground(run, tmp_path / "learning", config).cost.tolist() == matrix.cost.tolist()
     with pytest.raises(BadInput, match=r"another learning \(different: seed\)"):
         learn_ground(run, tmp_path / "learning", replace(config, seed=5))
+
+
+def test_the_policys_gradient_changes_the_encoder_and_the_segmenter_goes_on_from_there(run: Path, tmp_path: Path) -> None:
+    world = DriveConfig(vehicles=(0, 0), walkers=(0, 0), max_steps=40, threads=1)
+    config = GroundConfig(rounds=1, drive_steps=60, keep_every=2, segmenter_steps=1, batch_size=2, world=world)
+    learn_ground(run, tmp_path / "learning", replace(config, policy_gradient=True))
+    encoder, _, _ = load_run(tmp_path / "learning" / "round-00" / "encoder")
+    before, after = load_run(run)[0].state_dict(), encoder.state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved
+    assert not any("running" in name for name in moved)
+    trained = load_config(tmp_path / "learning" / "round-00" / "segmenter" / "config.yaml")
+    assert trained.init is not None
+    assert Path(trained.init) == tmp_path / "learning" / "round-00" / "encoder"
 
 
 def test_a_run_of_another_taxonomy_is_refused(tmp_path: Path) -> None:
