@@ -11,6 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from roadworthy.runtime.errors import BadInput
 from roadworthy.scripts.terminal import ImageSize, console, progress_line
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -35,9 +36,11 @@ class ScaleRange(click.ParamType[tuple[float, float]]):
 
 
 @click.command()
-@click.option("--data", required=True,
-              help="What to learn from, as KIND:PATH: camvid, cityscapes, gta5, synthia, recording, or folder (images, labels "
-                   "and classes.yaml).")  # fmt: skip
+@click.option("--data", required=True, multiple=True,
+              help="What to learn from, as KIND:PATH: camvid, cityscapes, gta5, synthia, recording, dream, or folder (images, "
+                   "labels and classes.yaml). Given twice, the second is mixed into the first: see --mix.")  # fmt: skip
+@click.option("--mix", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2, show_default=True,
+              help="Share of the training samples that are from the second --data.")  # fmt: skip
 @click.option("--validation", help="What to score on, as --data.  [default: the validation split of --data]")
 @click.option("--target", help="Frames to adapt to, whose labels are never read: as --data, or images:FOLDER.")
 @click.option("--classes", help="Taxonomy to learn in, where the data are labelled in another: camvid, cityscapes, carla13.")
@@ -120,7 +123,10 @@ def command(
 
     context = click.get_current_context()
     given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
-    config = replace(TrainConfig(data=options["data"]), **_fields(options))
+    if "mix" in given and len(options["data"]) == 1:
+        raise BadInput("--mix is the share of a second --data, expected that too, for instance --data dream:dreams")
+    fields = _fields(options)
+    config = replace(TrainConfig(data=fields["data"]), **fields)
     if preset is not None:
         config = _with_preset(config, preset, given)
     if pseudo_labels is not None and "objective" not in given:
@@ -148,6 +154,9 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
     from roadworthy.train.data.augment import Augmentation
 
     fields = {name: value for name, value in options.items() if name not in AUGMENTATION}
+    if len(options["data"]) > 2:
+        raise BadInput(f"--data is given {len(options['data'])} times, expected once, or twice to mix the second in")
+    fields["data"], fields["mixed"] = (*options["data"], None)[:2]
     low, high = options["scale"]
     fields["augmentation"] = Augmentation(options["flip"], low, high, options["jitter"])
     fields["precision"] = PRECISIONS[options["precision"]]

@@ -31,6 +31,8 @@ class TrainConfig:
     """What to train, on what, how, and how long."""
 
     data: str  # KIND:PATH, see train.data.open_dataset; its split "train" is learnt from
+    mixed: str | None = None  # KIND:PATH, labelled samples mixed in (dreamt ones, say); None = only `data`
+    mix: float = 0.2  # share of all training samples that are from `mixed`
     validation: str | None = None  # KIND:PATH; None = the split "val" of `data`
     target: str | None = None  # images:FOLDER, KIND:PATH or pseudo:FOLDER, see train.data.target; unlabelled frames to adapt to
     classes: str | None = None  # taxonomy to learn in, when the data are labelled in another; see train.data.folding
@@ -87,6 +89,7 @@ class TrainConfig:
         for name in ("beta1", "beta2", "momentum"):
             _require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
         _require(self, "ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1")
+        _require(self, "mix", self.mixed is None or 0.001 <= self.mix <= 0.999, "from 0.001 to 0.999")
         _require(self, "selection", 0 <= self.selection <= MAX_SELECTION, f"from 0 to {MAX_SELECTION}")
         _require(self, "patience", self.patience is None or self.selection > 0, "used with a selection above 0 to judge by")
         _require(self, "seed", self.seed >= 0, "at least 0")

@@ -183,8 +183,8 @@ def run_duel(
                     losses[name] = SMOOTHING * losses[name] + (1 - SMOOTHING) * value if name in losses else value
                     if writer is not None and number % CURVE_EVERY == 0:
                         writer.add_scalar(f"loss/{name}", value, number)
-                seconds = time.perf_counter() - begin
-                if number % checkpoint_every == 0 or number == steps or request.made:
+                seconds, stop = time.perf_counter() - begin, request.made and number < steps
+                if number % checkpoint_every == 0 or number == steps or stop:
                     save_training(last, duel.parts(), {"iteration": number, "seconds": seconds, "losses": losses})
                     _show(duel, output, number, writer)
                 if keep_every is not None and number % keep_every == 0:
@@ -195,7 +195,7 @@ def run_duel(
                     text = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
                     left = (steps - number) / speed  # [s]
                     progress(f"{number}/{steps}, {text}, {speed:.2f} updates/s, {left:.0f} s left", number / steps)
-                if request.made and number < steps:
+                if stop:
                     raise KeyboardInterrupt
     finally:
         if writer is not None:

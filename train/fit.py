@@ -101,6 +101,13 @@ def _read(config: TrainConfig, report: Progress) -> Material:
     wanted = {"training": training, "held_out": held_out}
     if selection is not None:
         wanted["selection"] = selection
+    if config.mixed is not None:
+        wanted["mixed"] = fold_classes(list_dataset(config.mixed, "train"), config.classes)
+        if wanted["mixed"].taxonomy.classes != training.taxonomy.classes:
+            raise BadInput(
+                f"mixed data has taxonomy {wanted['mixed'].taxonomy.name!r}, expected {training.taxonomy.name!r}; "
+                "name one to learn in: --classes"
+            )
     pseudo = None if config.target is None else pseudo_folder(config.target)
     if config.target is not None:
         wanted["target"] = open_target(config.target if pseudo is None else load_facts(pseudo).target, training.taxonomy)
@@ -109,7 +116,7 @@ def _read(config: TrainConfig, report: Progress) -> Material:
     target: Samples | None = frames.get("target")
     if pseudo is not None:
         target = PseudoFrames(pseudo, load_facts(pseudo), frames["target"])
-    return Material(frames["training"], frames.get("selection"), frames["held_out"], target)
+    return Material(frames["training"], frames.get("selection"), frames["held_out"], target, frames.get("mixed"))
 
 
 def _set_up(config: TrainConfig, output: Path, fabric: Fabric, material: Material) -> Trainer:
@@ -155,7 +162,7 @@ def _finish(trainer: Trainer, report: Progress) -> FitResult:
     scores = trainer.scores(trainer.material.held_out)
     speed = trainer.updates / max(1e-9, trainer.seconds)
     material = trainer.material
-    parts = [part for part in (material.training, material.selection, material.held_out) if part is not None]
+    parts = [part for part in (material.training, material.selection, material.held_out, material.mixed) if part is not None]
     result = FitResult(
         trainer.output, scores, trainer.losses, trainer.updates, trainer.iteration, round(trainer.seconds, 3), round(speed, 3),
         len({problem for part in parts for problem in part.problems}), trainer.selected,

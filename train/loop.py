@@ -26,7 +26,7 @@ from roadworthy.train.checkpoint import (
 )
 from roadworthy.train.config import TrainConfig
 from roadworthy.train.curves import Curves
-from roadworthy.train.data.batches import Batches, RawBatch, Samples
+from roadworthy.train.data.batches import Batches, Mixture, RawBatch, Samples
 from roadworthy.train.data.frames import Frames
 from roadworthy.train.distributed import (
     join_statistics,
@@ -55,12 +55,13 @@ Drawn = tuple[RawBatch, RawBatch | None]  # labelled frames, and unlabelled ones
 
 @dataclass(frozen=True)
 class Material:
-    """The frames of a training: to learn from, to choose the best checkpoint by, to report on, and to adapt to."""
+    """The frames of a training: to learn from, to choose the best checkpoint by, to report on, to adapt to, to mix in."""
 
     training: Frames
     selection: Frames | None
     held_out: Frames
     target: Samples | None = None
+    mixed: Frames | None = None
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -159,7 +160,9 @@ class Trainer:
     def _stream(self, number: int, start: int, stop: int) -> Generator[Drawn]:
         """Yield what a player learns from: labelled batches, and unlabelled ones of the same size where there is a target."""
         with contextlib.ExitStack() as stack:
-            labelled = self._batches(self.material.training, number).run(start, stop)
+            training, mixed = self.material.training, self.material.mixed
+            samples = training if mixed is None else Mixture(training, mixed, self.config.mix)
+            labelled = self._batches(samples, number).run(start, stop)
             stack.callback(labelled.close)
             if self.material.target is None:
                 yield from ((batch, None) for batch in labelled)

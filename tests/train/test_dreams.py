@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import read_ids, read_rgb
 from roadworthy.runtime.taxonomy import CAMVID, IGNORE, TOWN, Taxonomy
+from roadworthy.scripts.train import command
 from roadworthy.train.checkpoint import read_safetensors
+from roadworthy.train.config import load_config
 from roadworthy.train.data import open_dataset
 from roadworthy.train.data.augment import NO_AUGMENTATION
 from roadworthy.train.data.batches import Batches, Mixture
@@ -41,7 +44,7 @@ SIZE = (32, 64)
 
 @pytest.fixture(scope="module")
 def config(tiny_camvid: Path) -> TranslatorConfig:
-    return TranslatorConfig(f"camvid:{tiny_camvid}", SIZE, width=4, steps=4, checkpoint_every=2, tensorboard=False, threads=1)
+    return TranslatorConfig(f"camvid:{tiny_camvid}", SIZE, width=4, steps=4, checkpoint_every=3, tensorboard=False, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +80,8 @@ def test_it_paints_any_size(size: tuple[int, int]) -> None:
 def test_it_learns_to_paint(config: TranslatorConfig, tiny_camvid: Path) -> None:
     frames = Frames(open_dataset(f"camvid:{tiny_camvid}", "train"), SIZE)
     duel = TranslationDuel(replace(config, learning_rate=2e-3), frames)
-    distances = [float(duel.update(number)["l1"].detach()) for number in range(60)]
-    assert np.mean(distances[-8:]) < 0.5 * np.mean(distances[:8])
+    distances = [float(duel.update(number)["l1"].detach()) for number in range(24)]
+    assert np.mean(distances[-8:]) < 0.7 * np.mean(distances[:4])
     before = {name: value.clone() for name, value in duel.generator.state_dict().items()}
     labels = frames[0].labels
     first, again, other = (paint(duel.generator, duel.space, labels, seed) for seed in (1, 1, 2))
@@ -199,3 +202,33 @@ def test_the_translators_options_are_checked(config: TranslatorConfig) -> None:
         train_translator(replace(config, data="camvid:nowhere"), Path("unused"))
     assert not Path("unused").exists()
     assert json.dumps(config.size)
+
+
+def test_a_training_mixes_the_second_data_in(
+    layouts: Path, translator: Path, tiny_camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_dreams(Dream(str(layouts), str(translator), 2), tmp_path / "dreams")
+    common = f"--data camvid:{tiny_camvid} --model plain --steps 3 --batch 4 --size 64x32 --threads 1".split()
+
+    def train(name: str, *options: str) -> dict[str, torch.Tensor]:
+        output = tmp_path / name
+        command.main([*common, *options, "--output", str(output)], standalone_mode=False)
+        capsys.readouterr()
+        assert load_config(output / "config.yaml").mixed == (f"dream:{folder}" if "--mix" in options else None)
+        return read_safetensors(output / "model.safetensors")[0]
+
+    alone = train("alone")
+    mixed, again = (train(name, "--data", f"dream:{folder}", "--mix", "0.5") for name in ("mixed", "again"))
+    assert all(torch.equal(mixed[key], again[key]) for key in mixed)
+    assert not all(torch.equal(mixed[key], alone[key]) for key in mixed)
+    with pytest.raises(BadInput, match="expected that too"):
+        command.main([*common, "--mix", "0.5"], standalone_mode=False)
+    with pytest.raises(BadInput, match="expected once, or twice"):
+        command.main([*common, "--data", "dream:a", "--data", "dream:b"], standalone_mode=False)
+    shapes = tmp_path / "other"
+    for kind in ("images", "labels"):
+        (shapes / kind).mkdir(parents=True)
+        Image.fromarray(np.zeros((32, 64), np.uint8)).save(shapes / kind / "0.png")
+    write_classes(shapes, TOWN)
+    with pytest.raises(BadInput, match="mixed data has taxonomy 'town', expected 'camvid'"):
+        train("wrong", "--data", f"dream:{shapes}", "--mix", "0.5")
