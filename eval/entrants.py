@@ -66,6 +66,11 @@ def in_sample_severity(objective: str) -> bool:
     return bool(objective) and any(term.name in SEVERITY_OBJECTIVES for term in parse_spec(objective))
 
 
+def has_gambler(objective: str) -> bool:
+    """Tell whether the objective trains a gambler, whose betting maps can be shown."""
+    return bool(objective) and any(term.name == "gambling" for term in parse_spec(objective))
+
+
 def has_critic(objective: str) -> bool:
     """Tell whether the objective trains a second network beside the segmenter."""
     return any(term.name in ("gambling", "adversarial", "el-gan") for term in parse_spec(objective))

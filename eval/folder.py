@@ -69,6 +69,10 @@ class StudyFolder:
         """Example predictions of segmenter `name`: train ids as PNG, named by the index of the image in the test data."""
         return self.root / "evaluation" / f"{name}.frames"
 
+    def bets(self, name: str) -> Path:
+        """Where the gambler of segmenter `name` bets on the example images, as PNG named as those."""
+        return self.root / "evaluation" / f"{name}.bets"
+
     @property
     def examples(self) -> Path:
         """The test images on the page: `<index>.camera.png` and `<index>.truth.png` (train ids)."""
@@ -107,6 +111,11 @@ class StudyFolder:
     def log(self, job: str) -> Path:
         """What a job wrote to its standard error."""
         return self.root / "logs" / f"{job}.log"
+
+    @property
+    def usage(self) -> Path:
+        """How busy the study kept the cores."""
+        return self.root / "usage.json"
 
     @property
     def results(self) -> Path:

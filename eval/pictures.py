@@ -19,6 +19,7 @@ from roadworthy.runtime.taxonomy import IGNORE
 from roadworthy.train.data.dataset import Sample
 
 JPEG_QUALITY = 85
+CAMERA_SUFFIX, TRUTH_SUFFIX = ".camera.png", ".truth.png"  # of the two files of an example, behind its index
 
 
 @dataclass(frozen=True)
@@ -30,23 +31,31 @@ class Example:
     truth: str
     predictions: Mapping[str, str]  # by segmenter name; "" when there is none
     right: Mapping[str, float]  # fraction of valid pixels labelled right, by segmenter name
+    bets: Mapping[str, str]  # where its gambler bets, of those segmenters that have one
 
 
 def save_example(folder: Path, index: int, sample: Sample) -> None:
     """Write a test image and its train ids to a study's folder of examples."""
-    for kind, picture in (("camera", sample.image), ("truth", sample.labels)):
-        with atomic_path(folder / f"{index:05d}.{kind}.png") as temporary:
-            Image.fromarray(picture).save(temporary, format="PNG")
+    save_map(folder / f"{index:05d}{CAMERA_SUFFIX}", sample.image)
+    save_map(folder / f"{index:05d}{TRUTH_SUFFIX}", sample.labels)
+
+
+def save_map(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    """Write `uint8 [H, W]` or `[H, W, 3]` as PNG, atomically."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
 
 
 def load_examples(folder: StudyFolder, results: Mapping[str, Any]) -> list[Example]:
     """Read the example images of a study and what each segmenter (the first seed of each row) made of them."""
     palette = results["palette"]
     shown = {segmenter["name"]: segmenter["seeds"][0]["file"] for segmenter in results["segmenters"]}
+    gamblers = {segmenter["name"]: segmenter["seeds"][0]["name"] for segmenter in results["segmenters"]}
     found = []
     for example in results["examples"]:
         stem = f"{example['index']:05d}"
-        camera, truth = read_rgb(folder.examples / f"{stem}.camera.png"), read_ids(folder.examples / f"{stem}.truth.png")
+        camera = read_rgb(folder.examples / f"{stem}{CAMERA_SUFFIX}")
+        truth = read_ids(folder.examples / f"{stem}{TRUTH_SUFFIX}")
         predictions, right = {}, {}
         for name, file in shown.items():
             path = folder.frames(file) / f"{stem}.png"
@@ -54,7 +63,9 @@ def load_examples(folder: StudyFolder, results: Mapping[str, Any]) -> list[Examp
             predictions[name] = label_uri(labels, palette) if labels is not None else ""
             valid = truth != IGNORE
             right[name] = float((labels == truth)[valid].mean()) if labels is not None and valid.any() else 0.0
-        found.append(Example(example["name"], photo_uri(camera), label_uri(truth, palette), predictions, right))
+        maps = {name: folder.bets(first) / f"{stem}.png" for name, first in gamblers.items()}
+        bets = {name: file_uri(path) for name, path in maps.items() if path.exists()}
+        found.append(Example(example["name"], photo_uri(camera), label_uri(truth, palette), predictions, right, bets))
     return found
 
 

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from roadworthy.eval.entrants import Entrant, entrants, has_critic
+from roadworthy.eval.entrants import Entrant, entrants, has_critic, has_gambler, rows
 from roadworthy.eval.folder import StudyFolder, artifact, file_stem, place
 from roadworthy.eval.schedule import Job
 from roadworthy.eval.stages import EXAMPLES
@@ -50,6 +50,7 @@ def make_jobs(study: StudyConfig, folder: StudyFolder) -> list[Job]:
         jobs += [_make(study, folder, entrant, precision) for precision in _made(study)]
         jobs += [_evaluate(study, folder, entrant, precision) for precision in study.precisions]
     jobs.append(_examples(study, folder))
+    jobs += [_bets(folder, each[0]) for each in rows(members).values() if has_gambler(each[0].objective)]
     if study.latency is not None:
         jobs.append(_latency(study, study.latency, folder, members))
     if (drive := study.drive) is not None:
@@ -218,6 +219,13 @@ def _examples(study: StudyConfig, folder: StudyFolder) -> Job:
     return Job(
         "examples", "examples", "keeping example images", config, _needs_data(study.test_data, "test"),
         _paths(folder, folder.examples), seconds=2.0,
+    )  # fmt: skip
+
+
+def _bets(folder: StudyFolder, entrant: Entrant) -> Job:
+    return Job(
+        f"bets-{entrant.name}", "bets", f"betting maps of {entrant.label}", {"name": entrant.name},
+        (f"train-{entrant.name}", "examples"), _paths(folder, folder.bets(entrant.name)), seconds=START_S,
     )  # fmt: skip
 
 

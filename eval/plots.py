@@ -10,6 +10,7 @@ from markupsafe import Markup
 from roadworthy.eval.charts import marker, nice_ticks, place_on, svg, text, x_axis
 
 WIDTH, HEIGHT = 460.0, 300.0  # [px] of a drawing in its own coordinates; the page scales it
+ASIDE = 7.0  # [px] between symbols of one cost
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 16.0, 14.0, 44.0  # [px] margins around the axes
 
 
@@ -54,15 +55,15 @@ def trade_off(trades: Sequence[Trade], x_title: str, y_title: str, *, larger_is_
         corners += [(x, corners[-1][1]), (x, y)]
     corners.append((WIDTH - RIGHT, corners[-1][1]))
     body += Markup('<path class="front" d="M{}"/>').format("L".join(f"{x:.1f} {y:.1f}" for x, y in corners))
-    for trade in trades:
-        body += _whiskers(frame, trade)
-    for trade in trades:
+    aside = _side_by_side(trades)
+    for trade, shift in zip(trades, aside, strict=True):
+        body += _whiskers(frame, trade, shift)
+    for trade, shift in zip(trades, aside, strict=True):
         on_front = ", on the Pareto front" if trade in front else ""
-        body += marker(
-            trade.series, *frame.point(trade.x, trade.y), 5, f"{trade.label}: {trade.x:.4g}, {trade.y:.4g}{on_front}"
-        )
-        if trade.tag:
-            x, y = frame.point(trade.x, trade.y)
+        x, y = frame.point(trade.x, trade.y)
+        x += shift
+        body += marker(trade.series, x, y, 5, f"{trade.label}: {trade.x:.4g}, {trade.y:.4g}{on_front}")
+        if trade.tag and all(shift >= other for one, other in zip(trades, aside, strict=True) if one.x == trade.x):
             body += text(x + 8, y + 4, trade.tag, "tick")
     return svg(WIDTH, HEIGHT, f"{y_title} against {x_title}", body)
 
@@ -121,12 +122,19 @@ def _ticks(values: Sequence[float], *, from_zero: bool) -> list[float]:
     return nice_ticks(low, high)
 
 
-def _whiskers(frame: _Frame, trade: Trade) -> Markup:
+def _side_by_side(trades: Sequence[Trade]) -> list[float]:
+    """Return how far [px] each symbol is moved aside: models of one graph have one cost and would hide each other."""
+    places = [[other for other, one in enumerate(trades) if one.x == trade.x] for trade in trades]
+    return [ASIDE * (same.index(index) - (len(same) - 1) / 2) for index, same in enumerate(places)]
+
+
+def _whiskers(frame: _Frame, trade: Trade, shift: float) -> Markup:
     body, css = Markup(""), trade.series % 6
     if trade.x_interval is not None:
         (a, y), (b, _) = (frame.point(end, trade.y) for end in trade.x_interval)
         body += Markup('<line class="whisker s{}" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>').format(css, a, b, y=y)
     if trade.y_interval is not None:
         (x, a), (_, b) = (frame.point(trade.x, end) for end in trade.y_interval)
+        x += shift
         body += Markup('<line class="whisker s{}" x1="{x:.1f}" x2="{x:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(css, a, b, x=x)
     return body

@@ -120,6 +120,7 @@ def render(
         seen=_seen(results, sightings or {}),
         most_seen=SHOWN_EVENTS,
         examples=examples,
+        bets=any(example.bets for example in examples),
         legend=_legend(results),
         machine=_machine(results["machine"]),
         stages=_stages(results["stages"]),

@@ -238,6 +238,24 @@ def examples(root: Path, config: Config, progress: Progress) -> Facts:
     return {"images": len(chosen)}
 
 
+def bets(root: Path, config: Config, progress: Progress) -> Facts:
+    """Draw where the gambler bets on the example images."""
+    import torch
+
+    from roadworthy.eval.bets import betting_maps
+    from roadworthy.eval.pictures import CAMERA_SUFFIX, save_map
+    from roadworthy.runtime.files import read_rgb
+
+    torch.set_num_threads(1)
+    folder, name = StudyFolder(root), config["name"]
+    progress(f"betting maps of {name}", 0.0)
+    paths = sorted(folder.examples.glob(f"*{CAMERA_SUFFIX}"))
+    maps = betting_maps(folder.run(name), [read_rgb(path) for path in paths])
+    for path, found in zip(paths, maps, strict=True):
+        save_map(folder.bets(name) / path.name.replace(CAMERA_SUFFIX, ".png"), found)
+    return {"maps": len(maps)}
+
+
 def latency(root: Path, config: Config, progress: Progress) -> Facts:
     """Measure the latency of every graph, taking turns, on an otherwise idle machine."""
     from roadworthy.eval.latency import measure_latency

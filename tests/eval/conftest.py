@@ -182,7 +182,14 @@ def make_examples(names: list[str]) -> list[Example]:
         photo = (np.kron(rng.uniform(60, 200, (8, 16, 3)), np.ones((16, 16, 1)))).astype(np.uint8)
         uri = label_uri(labels, TOWN.palette)
         found.append(
-            Example(f"frame {i} {HOSTILE}", photo_uri(photo), uri, dict.fromkeys(names, uri), dict.fromkeys(names, 0.75))
+            Example(
+                f"frame {i} {HOSTILE}",
+                photo_uri(photo),
+                uri,
+                dict.fromkeys(names, uri),
+                dict.fromkeys(names, 0.75),
+                {names[1]: uri},
+            )
         )
     return found
 

@@ -30,8 +30,8 @@ from roadworthy.eval.results import collect, load_results
 from roadworthy.eval.runner import fingerprints
 from roadworthy.eval.schedule import Job, order
 from roadworthy.eval.sightings import SHOWN_EVENTS, load_sightings, predict_sights
-from roadworthy.eval.study import PRESETS, RecordingPlan, StudyConfig, save_study
-from roadworthy.runtime.errors import BadInput
+from roadworthy.eval.study import PRESETS, ExistingData, ReadyModel, RecordingPlan, StudyConfig, save_study
+from roadworthy.runtime.errors import BadInput, RoadworthyError
 from roadworthy.runtime.files import write_text
 from roadworthy.runtime.scores import confusion
 
@@ -67,6 +67,13 @@ def write_recording(folder: Path, seed: int, drives: int = 3, frames: int = 3) -
         Image.fromarray(tags).save(folder / "semantic" / f"{i:04d}.png")
         lines.append(json.dumps({"name": f"{i:04d}", "episode": i // frames}))
     (folder / "meta.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_camvid(folder: Path) -> None:
+    """Write a CamVid of one black image per split."""
+    for part in ("train", "trainannot", "val", "valannot"):
+        (folder / part).mkdir(parents=True)
+        Image.fromarray(np.zeros((64, 128) if part.endswith("annot") else (64, 128, 3), np.uint8)).save(folder / part / "a.png")
 
 
 def quiet(_text: str, _fraction: float) -> None:
@@ -227,11 +234,7 @@ def test_a_model_of_another_taxonomy_is_refused(
     study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]], tmp_path: Path
 ) -> None:
     folder, plan, _ = study
-    for part in ("val", "valannot"):
-        (tmp_path / "camvid" / part).mkdir(parents=True)
-        Image.fromarray(np.zeros((64, 128) if part == "valannot" else (64, 128, 3), np.uint8)).save(
-            tmp_path / "camvid" / part / "a.png"
-        )
+    write_camvid(tmp_path / "camvid")
     output = tmp_path / "out.json"
     with pytest.raises(BadInput, match=r"predicts the classes of 'town'.* labelled in 'camvid'"):
         evaluate(folder.model(entrants(plan)[0].name), f"camvid:{tmp_path / 'camvid'}", output, split="val")
@@ -259,9 +262,89 @@ def test_what_a_change_runs_again(tmp_path: Path) -> None:
     changed = {name for name in before if before[name] != more_routes[name]}
     assert {name.split("-")[0] for name in changed} == {"drive", "sketch"}
     other_test = prints(replace(QUICK, test_data=replace(QUICK.test_data, seed=9)))
-    assert {name.split("-")[0] for name in before if before[name] != other_test[name]} == {"record", "evaluate", "examples"}
+    assert {name.split("-")[0] for name in before if before[name] != other_test[name]} == {
+        "record", "evaluate", "examples", "bets",
+    }  # fmt: skip
     other_words = prints(replace(QUICK, title="Another title"))
     assert other_words == before
+
+
+def test_a_wide_study_has_a_plan_that_can_be_ordered(tmp_path: Path) -> None:
+    assert QUICK.train is not None
+    assert QUICK.drive is not None
+    ready = tmp_path / "theirs.onnx"
+    ready.write_bytes(b"a model")
+    study = replace(
+        QUICK,
+        train=replace(QUICK.train, models=("enet", "unet"), seeds=(0, 1), floor_miou=0.2),
+        models=(ReadyModel("theirs", str(ready)),),
+        precisions=("fp32", "int8"),
+        drive=replace(QUICK.drive, weathers=("training", "held-out")),
+    )
+    jobs = {job.name: job for job in order(make_jobs(study, StudyFolder(tmp_path))).jobs}
+    outputs = [output for job in jobs.values() for output in job.outputs]
+    assert len(set(outputs)) == len(outputs)
+    stages_of = Counter(job.stage for job in jobs.values())
+    members = 2 * 3 * 2 + 1
+    assert stages_of["export"] == members - 1
+    assert stages_of["take"] == 1
+    assert stages_of["convert"] == members
+    assert stages_of["evaluate"] == 2 * members
+    assert stages_of["floor"] == 2 * 2  # models x seeds
+    assert stages_of["bets"] == 2  # the first seed of each model's gambling
+    assert stages_of["drive"] == members * 2 * 2  # towns x weathers
+    assert stages_of["latency"] == 1
+    assert jobs["train-unet-gambling-s1"].needs == ("floor-pretrain-unet-s1",)
+    assert jobs["drive-theirs-p0-Grid01-held-out"].config["suite"] != jobs["drive-theirs-p0-Grid01"].config["suite"]
+    assert all(getattr(stages, job.stage) for job in jobs.values())
+    before = fingerprints(list(jobs.values()), "1")
+    ready.write_bytes(b"another model under the same name")
+    after = fingerprints(make_jobs(study, StudyFolder(tmp_path)), "1")
+    assert {name for name in before if before[name] != after[name] and "latency" not in name} == {
+        name for name in before if "theirs" in name
+    }
+
+
+def test_a_study_without_driving_has_no_simulator_in_it(tmp_path: Path) -> None:
+    data = ExistingData("camvid:somewhere")
+    study = replace(QUICK, train_data=data, test_data=data, drive=None, latency=None)
+    jobs = make_jobs(study, StudyFolder(tmp_path))
+    assert {job.stage for job in order(jobs).jobs} == {"train", "export", "evaluate", "examples", "bets"}
+    assert next(job for job in jobs if job.stage == "train").config["data"] == "camvid:somewhere"
+
+
+def test_a_pretraining_below_the_floor_stops_the_study(
+    study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]],
+) -> None:
+    folder, _, _ = study
+    reached = stages.floor(folder.root, {"name": "pretrain-s0", "floor_miou": 0.0}, quiet)["miou"]
+    with pytest.raises(RoadworthyError, match=rf"reached a mean IoU of {reached:.3f}.*Raise train.pretrain_steps"):
+        stages.floor(folder.root, {"name": "pretrain-s0", "floor_miou": 0.99}, quiet)
+
+
+def test_ready_models_that_do_not_fit_are_refused(
+    study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]], tmp_path: Path
+) -> None:
+    folder, plan, _ = study
+    name = entrants(plan)[0].name
+    whole, encoder = folder.model(name), folder.encoder(name)
+
+    def check(path: Path, **change: Any) -> None:
+        check_names(replace(plan, models=(ReadyModel("theirs", str(path)),), **change))
+
+    check(whole)
+    with pytest.raises(BadInput, match=r"is no \.onnx file; make one with roadworthy adopt"):
+        check(tmp_path / "absent.onnx")
+    with pytest.raises(BadInput, match="has no output confidence, labels"):
+        check(encoder)
+    with pytest.raises(BadInput, match="takes frames of 128x64, the drivers see 256x128"):
+        check(whole, height=128, width=256)
+    write_camvid(tmp_path / "camvid")
+    data = ExistingData(f"camvid:{tmp_path / 'camvid'}")
+    with pytest.raises(BadInput, match="predicts the classes of 'town', the test data are labelled in 'camvid'"):
+        check(whole, train=None, train_data=data, test_data=data, drive=None)
+    with pytest.raises(BadInput, match="train_data has the classes of 'town', test_data those of 'camvid'"):
+        check_names(replace(plan, test_data=data))
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,25 @@ from pathlib import Path
 import pytest
 import yaml
 
+from roadworthy.eval.entrants import entrants, rows
 from roadworthy.eval.folder import StudyFolder, objective_labels, segmenter_name
-from roadworthy.eval.study import PRESETS, load_study, preset, save_study, study_data, study_from
+from roadworthy.eval.study import (
+    PRESETS,
+    ExistingData,
+    RecordingPlan,
+    check_study,
+    load_study,
+    preset,
+    save_study,
+    study_data,
+    study_from,
+)
 from roadworthy.runtime.errors import BadInput
+from roadworthy.train.objectives import check_spec
+
+OBJECTIVES_OF_THE_PAPERS = (
+    "cross-entropy", "focal", "adversarial", "el-gan", "gambling", "importance-aware", "wasserstein",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -44,6 +60,20 @@ def test_a_short_study_gets_the_defaults() -> None:
         ({"train_data": 3}, "found 3, expected a mapping"),
         ({"drive": {"policy_seeds": 4}}, "expected a list"),
         ({"height": 128.5}, "expected int"),
+        ({"train": {"model": "enet"}}, "the key 'model' is now 'models', a list: models: [enet]"),
+        ({"drive": {"weathers": "training"}}, "expected a list: write [training]"),
+        ({"drive": {"weathers": ["training", "wet"]}}, "drive.weathers[1] is 'wet', expected 'training' or 'held-out'"),
+        ({"test_data": {"data": "camvid:x", "splt": "val"}}, "unknown key 'splt'; did you mean 'split'"),
+        ({"train_data": {"data": "camvid:x", "split": "val"}}, "train_data.split is 'val', expected 'train'"),
+        ({"train": None}, "train is null and models is empty"),
+        ({"precisions": ["fp64"]}, "precisions[0] is 'fp64', expected one of fp32, fp16, int8"),
+        ({"precisions": ["fp32", "fp32"]}, "precisions names something twice"),
+        ({"drive": {"precision": "int8"}}, "drive.precision is 'int8', expected one of the study's precisions: fp32"),
+        ({"train": {"floor_miou": 0.4, "pretrain_steps": 0}}, "floor_miou is what the pre-training must reach"),
+        ({"train": {"crop": [240]}}, "train.crop is [240], expected two numbers"),
+        ({"latency": {"batches": [1, 0]}}, "latency.batches[1] is 0"),
+        ({"models": [{"name": "theirs"}]}, "path is missing"),
+        ({"device": "tpu"}, "device is 'tpu', expected one of cpu, auto, cuda"),
     ],
 )
 def test_wrong_studies_are_refused(change: dict[str, object], message: str) -> None:
@@ -51,6 +81,48 @@ def test_wrong_studies_are_refused(change: dict[str, object], message: str) -> N
         study_from({"name": "mine", **change}, "study.yaml")
     assert message in str(error.value)
     assert "study.yaml" in str(error.value)
+
+
+def test_existing_data_and_parts_that_are_left_out() -> None:
+    study = study_from({"name": "mine", "test_data": {"data": "camvid:x"}, "drive": None, "latency": None}, "s")
+    assert study.test_data == ExistingData("camvid:x")
+    assert isinstance(study.train_data, RecordingPlan)
+    assert study.drive is None
+    assert study.latency is None
+    assert study_from(study_data(study), "s") == study
+
+
+def test_the_study_of_the_docs_is_one() -> None:
+    study = load_study(Path(__file__).parents[2] / "docs" / "camvid_study.yaml")
+    check_study(study, "docs")
+    assert study.train is not None
+    for objective in study.train.objectives:
+        check_spec(objective)
+    assert [entrant.row for entrant in entrants(study) if entrant.seed == 0] == list(OBJECTIVES_OF_THE_PAPERS)
+
+
+def test_every_model_meets_every_objective_and_ready_ones_take_part() -> None:
+    study = study_from(
+        {
+            "name": "mine",
+            "train": {"models": ["enet", "unet"], "objectives": ["cross-entropy", "focal(gamma=1)"], "seeds": [0, 5]},
+            "models": [{"name": "SegFormer B0", "path": "b0.onnx"}],
+        },
+        "s",
+    )
+    found = rows(entrants(study))
+    assert list(found) == ["enet-cross-entropy", "enet-focal", "unet-cross-entropy", "unet-focal", "SegFormer-B0"]
+    assert [len(each) for each in found.values()] == [2, 2, 2, 2, 1]
+    assert [entrant.name for entrant in found["unet-focal"]] == ["unet-focal-s0", "unet-focal-s5"]
+    assert found["unet-focal"][1].label == "unet, focal (seed 5)"
+    assert found["SegFormer-B0"][0].path == "b0.onnx"
+
+
+def test_a_ready_model_cannot_take_the_name_of_a_trained_one() -> None:
+    for name in ("cross-entropy", "cross-entropy-s0"):
+        study = study_from({"name": "mine", "models": [{"name": name, "path": "x.onnx"}]}, "s")
+        with pytest.raises(BadInput, match="two segmenters would be called"):
+            entrants(study)
 
 
 def test_a_study_needs_a_name() -> None:
