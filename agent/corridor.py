@@ -19,6 +19,9 @@ from roadworthy.agent.routes import Route
 
 BOX_ROWS, BOX_COLUMNS = 8, 6  # cells of equal area along and across the car's box, each tested at its middle
 BEYOND_M = 6.0  # [m] how far the lane is taken to go on before the route's start and behind its goal
+# [48, 1] the cells' middles in a box from -1 to 1 along and across.
+ALONG = np.repeat((2.0 * np.arange(BOX_ROWS) + 1.0) / BOX_ROWS - 1.0, BOX_COLUMNS)[:, None]
+ACROSS = np.tile((2.0 * np.arange(BOX_COLUMNS) + 1.0) / BOX_COLUMNS - 1.0, BOX_ROWS)[:, None]
 NEAR_M = 20.0  # [m] lanes farther than this from the ego are not tested
 
 Points = npt.NDArray[np.float64]
@@ -68,16 +71,8 @@ def box_points(x: float, y: float, yaw_deg: float, half_length_m: float, half_wi
     """Return the middles `[48, 2]` of cells of equal area of a car's box seen from above."""
     yaw = np.radians(yaw_deg)
     forward, right = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
-    rows = half_length_m * _middles(BOX_ROWS)
-    columns = half_width_m * _middles(BOX_COLUMNS)
-    along, across = np.meshgrid(rows, columns, indexing="ij")
-    box: Points = np.array([x, y]) + along.reshape(-1, 1) * forward + across.reshape(-1, 1) * right
+    box: Points = np.array([x, y]) + half_length_m * ALONG * forward + half_width_m * ACROSS * right
     return box
-
-
-def _middles(cells: int) -> npt.NDArray[np.float64]:
-    """Return the middles of `cells` equal parts of -1..1."""
-    return (2.0 * np.arange(cells) + 1.0) / cells - 1.0
 
 
 def _segments(waypoints: Sequence[carla.Waypoint]) -> Points:

@@ -121,7 +121,7 @@ class Route:
 
     def _index(self, along_m: float) -> int:
         """The segment that holds a distance."""
-        return int(np.clip(np.searchsorted(self.along_m, along_m, side="right") - 1, 0, len(self.points) - 2))
+        return min(max(int(self.along_m.searchsorted(along_m, side="right")) - 1, 0), len(self.points) - 2)
 
 
 def plan_route(lanes: LaneGraph | carla.Map, start: carla.Location, goal: carla.Location) -> Route:
