@@ -28,6 +28,8 @@ from roadworthy.runtime.errors import BadInput
 
 ANNOUNCE_M = 20.0  # [m] a junction's command holds from this far before it
 CHANGE_M = 15.0  # [m] along the road that a lane change takes
+DETOURS = 20  # paths that are tried round lane changes which the markings do not allow
+SHORTEST_CHANGE_M = 5.0  # [m] where the marking leaves no more room
 SEARCH_BACK_M, SEARCH_AHEAD_M = 0.0, 30.0  # [m] window of a progress search round the last known place
 KINK_DEG = 35.0  # [degrees] between the line and its lane; generated maps have junctions whose lanes do not meet
 MARGIN_M = 8.0  # [m] routes start and end at least this far from a lane's ends
@@ -137,16 +139,27 @@ def plan_route(lanes: LaneGraph | carla.Map, start: carla.Location, goal: carla.
             raise BadInput(
                 f"{waypoint.transform.location} is on a lane without connections, expected a place in the road network"
             )
-    try:
-        if source[:2] == target[:2] and source[2] * target[2] > 0 and _ahead_m(begin, end) < (source != target) * 2 * CHANGE_M:
-            # On the same road but behind, or too close for a lane change: once round.
-            onward = [nx.dijkstra_path(graph.graph, lane, target, "cost") for lane in graph.successors(source)]
-            path = [source, *min(onward, key=lambda p: sum(graph.lengths[lane] for lane in p))]
-        else:
-            path = nx.dijkstra_path(graph.graph, source, target, "cost")
-    except (nx.NetworkXNoPath, ValueError) as error:
-        raise BadInput(f"no way leads from {start} to {goal}: choose a goal that the lanes reach") from error
-    return _trace(graph, path, begin, end)
+    closed: list[tuple[LaneKey, LaneKey]] = []  # changes that come too late from where the path enters the lane
+    for _ in range(DETOURS):
+        ways = nx.restricted_view(graph.graph, [], closed)
+        try:
+            if (
+                source[:2] == target[:2]
+                and source[2] * target[2] > 0
+                and _ahead_m(begin, end) < (source != target) * 2 * CHANGE_M
+            ):
+                # On the same road but behind, or too close for a lane change: once round.
+                onward = [nx.dijkstra_path(ways, lane, target, "cost") for lane in graph.successors(source)]
+                path = [source, *min(onward, key=lambda p: sum(graph.lengths[lane] for lane in p))]
+            else:
+                path = nx.dijkstra_path(ways, source, target, "cost")
+        except (nx.NetworkXNoPath, ValueError) as error:
+            raise BadInput(f"no way leads from {start} to {goal}: choose a goal that the lanes reach") from error
+        try:
+            return _trace(graph, path, begin, end)
+        except _NoChange as late:
+            closed.append((late.args[0], late.args[1]))
+    raise BadInput(f"the way from {start} to {goal} needs lane changes that the markings do not allow: choose another start")
 
 
 def make_routes(
@@ -184,7 +197,10 @@ def make_routes(
         begin, end = (_somewhere(graph, lane, rng) for lane in (path[0], path[-1]))
         if len(path) == 1 and _ahead_m(begin, end) < SAMPLE_M:
             continue
-        route = _trace(graph, path, begin, end)
+        try:
+            route = _trace(graph, path, begin, end)
+        except _NoChange:
+            continue
         if shortest <= route.length_m <= longest and not _kinked(route):
             routes.append(route)
     if len(routes) < count:
@@ -225,7 +241,7 @@ def _ahead_m(begin: carla.Waypoint, end: carla.Waypoint) -> float:
 
 
 def _trace(graph: LaneGraph, path: Sequence[LaneKey], begin: carla.Waypoint, end: carla.Waypoint) -> Route:
-    """Lay points and commands along a path of lanes."""
+    """Lay points and commands along a path of lanes; raises `_NoChange` where the path leaves a lane too late."""
     options = graph.junction_options(path)
     points: list[carla.Waypoint] = []
     commands: list[RoadOption] = []
@@ -237,7 +253,10 @@ def _trace(graph: LaneGraph, path: Sequence[LaneKey], begin: carla.Waypoint, end
             away = [sample.transform.location.distance(end.transform.location) for sample in samples]
             samples = samples[: int(np.argmin(away)) + 1]
         elif change in LANE_CHANGES:
-            samples, current = _change_lane(samples, change)
+            changed = _change_lane(samples, change)
+            if changed is None:
+                raise _NoChange(lane, path[i + 1])
+            samples, current = changed
         else:
             current = graph.entries[path[i + 1]]
         points += samples
@@ -245,15 +264,21 @@ def _trace(graph: LaneGraph, path: Sequence[LaneKey], begin: carla.Waypoint, end
     return _route(graph, points, commands, path)
 
 
-def _change_lane(samples: list[carla.Waypoint], option: RoadOption) -> tuple[list[carla.Waypoint], carla.Waypoint]:
-    """Return the part of a lane before a change, and where in the other lane the change ends."""
-    leave = min(5, len(samples) // 4)
-    arrive = min(leave + round(CHANGE_M / SAMPLE_M), len(samples) - 2)
-    landings = [dict(neighbours(sample)).get(option) for sample in samples[: arrive + 1]]
-    landing = next((waypoint for waypoint in reversed(landings) if waypoint is not None), None)
-    if landing is None:
-        raise BadInput(f"{samples[0].transform.location}: the marking allows a lane change only elsewhere; move the start")
-    return samples[: leave + 1], landing
+class _NoChange(Exception):
+    """From here on the markings of a lane allow no change to another: the two lanes."""
+
+
+def _change_lane(samples: list[carla.Waypoint], option: RoadOption) -> tuple[list[carla.Waypoint], carla.Waypoint] | None:
+    """Return the part of a lane before a change, and where in the other lane the change ends; None if there is no room for it.
+
+    It begins soon, but where the marking allows it; lines are solid before junctions.
+    """
+    landings = [dict(neighbours(sample)).get(option) for sample in samples[:-1]]
+    leave = next((i for i in range(min(5, len(samples) // 4), len(landings)) if landings[i] is not None), len(samples))
+    furthest = min(leave + round(CHANGE_M / SAMPLE_M), len(landings) - 1)
+    nearest = leave + round(SHORTEST_CHANGE_M / SAMPLE_M)
+    landing = next((landings[i] for i in range(furthest, nearest - 1, -1) if landings[i] is not None), None)
+    return None if landing is None else (samples[: leave + 1], landing)
 
 
 def _route(graph: LaneGraph, waypoints: list[carla.Waypoint], commands: list[RoadOption], path: Sequence[LaneKey]) -> Route:
