@@ -73,7 +73,6 @@ def learn(
     progress: Progress | None = None,
     *,
     checkpoint: Path | None = None,
-    saved: Callable[[], None] = lambda: None,
     encoder: EncoderGradient | None = None,
 ) -> LearnResult:
     """Train `policy` in place in `envs` (one environment or SB3's vector of them).
@@ -84,8 +83,7 @@ def learn(
         config: how.
         progress: called with a text and the fraction done.
         checkpoint: a file that is written every `config.checkpoint_every` steps and gone on from if it is there; SAC's replay
-            buffer lies in the folder `<checkpoint>.replay` beside it.
-        saved: called after each checkpoint.
+            buffer lies in `replay_folder` beside it.
         encoder: takes a step after each update, so that the policy's gradient changes it too.
 
     Raises:
@@ -95,11 +93,11 @@ def learn(
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        replay = None if checkpoint is None else checkpoint.with_suffix(".replay")
+        replay = None if checkpoint is None else replay_folder(checkpoint)
         algorithm = build_algorithm(policy, vector, config, replay)
         if encoder is not None:
             encoder.attach(algorithm)
-        follow = _Follow(config, progress, checkpoint, saved, encoder)
+        follow = _Follow(config, progress, checkpoint, encoder)
         if checkpoint is not None and checkpoint.exists():
             follow.drives = _restore(algorithm, config, checkpoint)
             # The episodes of the first part are not driven again.
@@ -115,6 +113,11 @@ def learn(
     return LearnResult(int(algorithm.num_timesteps), tuple(follow.drives), follow.examples())
 
 
+def replay_folder(checkpoint: Path) -> Path:
+    """Return where SAC's replay buffer lies beside a checkpoint."""
+    return checkpoint.with_suffix(".replay")
+
+
 class _Follow(BaseCallback):
     """Collects episodes, reports progress, writes checkpoints, and holds the actor still while the critic learns alone."""
 
@@ -123,12 +126,11 @@ class _Follow(BaseCallback):
         config: LearnConfig,
         progress: Progress | None,
         checkpoint: Path | None,
-        saved: Callable[[], None],
         encoder: EncoderGradient | None,
     ) -> None:
         super().__init__()
         self._config, self._report = config, progress
-        self._checkpoint, self._saved, self._encoder = checkpoint, saved, encoder
+        self._checkpoint, self._encoder = checkpoint, encoder
         self._said_s, self._kept_at = -np.inf, 0
         self._seen: deque[Mapping[str, npt.NDArray[Any]]] = deque(maxlen=EXAMPLES)
         self.drives: list[Drive] = []
@@ -146,7 +148,6 @@ class _Follow(BaseCallback):
         if self._checkpoint is not None and self.num_timesteps - self._kept_at >= self._config.checkpoint_every:
             _save(self.model, self._config, self.drives, self._checkpoint)
             self._kept_at = self.num_timesteps
-            self._saved()
         for name, parameter in self.model.policy.named_parameters():
             parameter.requires_grad_(self._learns(name))
 

@@ -40,9 +40,9 @@ def check_memory(space: spaces.Space[Any], steps: int, folder: Path | None) -> N
     each = step_bytes(space)
     rooms = {"memory": psutil.virtual_memory().available}
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         kept = sum(path.stat().st_blocks * 512 for path in folder.rglob("*.npy"))  # of this buffer itself, before a resumption
-        rooms["disk"] = shutil.disk_usage(folder).free + kept
+        rooms["disk"] = shutil.disk_usage(there).free + kept
     for name, free in rooms.items():
         if steps * each > MEMORY_SHARE * free:
             fitting = int(MEMORY_SHARE * free / each)

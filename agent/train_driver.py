@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 
 from roadworthy.agent.algorithms import LearnConfig
 from roadworthy.agent.claim import claim
-from roadworthy.agent.learn import LearnResult, learn
+from roadworthy.agent.learn import LearnResult, learn, replay_folder
 from roadworthy.agent.outlook import LATENTS, View
-from roadworthy.agent.policy import FACTS_FILE, DrivePolicy, build_policy, load_policy, save_policy
+from roadworthy.agent.policy import FACTS_FILE, build_policy, load_policy, save_policy
+from roadworthy.agent.replay import check_memory
 from roadworthy.agent.rules import DriveConfig
 from roadworthy.agent.vector import TownVecEnv
 from roadworthy.runtime.errors import BadInput
@@ -53,24 +53,27 @@ def train_driver(
     the machine.
     """
     training.learn.check()
-    begun = None if start is None else load_policy(start)[0]
-    asked = {"segmenter": str(segmenter), "start": start and str(start), **asdict(training)}
-    claim(output, asked)
+    checkpoint = output / CHECKPOINT_FILE
+    view = View(training.observation, segmenter)
+    space = view.observers(training.world)[0].space  # what is wrong with the segmenter is found here
+    policy = build_policy(space, training.learn.seed) if start is None else load_policy(start)[0]
+    if policy.observation_space != space:
+        raise BadInput(f"{start}: takes {policy.input_shapes}, {segmenter} gives other shapes; imitate on this segmenter first")
+    if training.learn.algo == "sac":
+        check_memory(space, training.learn.replay_steps, replay_folder(checkpoint))
+    claim(output, {"segmenter": str(segmenter), "start": start and str(start), **asdict(training)})
     if (output / FACTS_FILE).exists():
         return load_policy(output)[1]
-    checkpoint = output / CHECKPOINT_FILE
     began = time.monotonic()
-    vector = TownVecEnv(View(training.observation, segmenter), training.world, workers=training.workers, egos=training.egos)
+    vector = TownVecEnv(view, training.world, workers=training.workers, egos=training.egos)
     try:
-        policy = begun or build_policy(_dict(vector.observation_space), training.learn.seed)
-        _check_start(policy, vector, start, segmenter)
         result = learn(policy, vector, training.learn, progress, checkpoint=checkpoint)
     finally:
         vector.close()
     facts = {"segmenter": str(segmenter), "start": start and str(start), "reinforcement": _facts(training, result, began)}
     write_text(output / CURVE_FILE, json.dumps([list(drive) for drive in result.drives]))
     save_policy(policy, output, facts, result.examples)
-    shutil.rmtree(checkpoint.with_suffix(".replay"), ignore_errors=True)  # gigabytes that nobody needs any more
+    shutil.rmtree(replay_folder(checkpoint), ignore_errors=True)  # gigabytes that nobody needs any more
     checkpoint.unlink(missing_ok=True)
     return load_policy(output)[1]
 
@@ -85,16 +88,3 @@ def _facts(training: Training, result: LearnResult, began: float) -> dict[str, A
         "environments": training.workers * training.egos,
         "seconds": round(time.monotonic() - began, 1),  # since it was begun or resumed
     }
-
-
-def _check_start(policy: DrivePolicy, vector: TownVecEnv, start: Path | None, segmenter: str | Path) -> None:
-    """Raise `BadInput` when the driver to begin with sees something else than these environments show."""
-    if policy.observation_space != vector.observation_space:
-        raise BadInput(
-            f"{start}: this driver takes {policy.input_shapes}, {segmenter} gives other shapes; imitate on this segmenter first"
-        )
-
-
-def _dict(space: spaces.Space[Any]) -> spaces.Dict:
-    assert isinstance(space, spaces.Dict)
-    return space

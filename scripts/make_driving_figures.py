@@ -38,7 +38,7 @@ class Plan:
     recorded_episodes: int = 12  # of 50 frames, for the segmenter
     segmenter_updates: int = 800  # of ENet with cross-entropy, eight frames each
     demonstrated_steps: int = 8000  # of 0.1 s, by the expert
-    imitation_updates: int = 1000
+    imitation_updates: int = 1500
     tuned_steps: int = 30_000  # of A2C from the imitated driver
     alone_steps: int = 40_000  # of A2C from nothing, for its curve
     routes: int = 20  # per task, judged

@@ -1,5 +1,6 @@
 """The learners on a world of one step whose best action is known; kills, checkpoints and bad settings."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,18 +103,29 @@ class Killed(Exception):
     pass
 
 
-def die() -> None:
-    raise Killed
+@pytest.fixture
+def killer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, float], None]:
+    """Progress that dies ten steps after the first checkpoint."""
+    monkeypatch.setattr("roadworthy.agent.learn.SAY_EVERY_S", -1.0)  # told at every step
+    left = [10]
+
+    def progress(_: str, fraction: float) -> None:
+        assert fraction <= 1.0
+        left[0] -= (tmp_path / "last.ckpt.safetensors").exists()
+        if left[0] == 0:
+            raise Killed
+
+    return progress
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-def test_a_killed_learning_goes_on_to_the_same_weights(algo: str, tmp_path: Path) -> None:
+def test_a_killed_learning_goes_on_to_the_same_weights(algo: str, tmp_path: Path, killer: Callable[[str, float], None]) -> None:
     config = RESUMED[algo]
     whole, halved = build_policy(LATENT, seed=0), build_policy(LATENT, seed=0)
     expected = learn(whole, Counting(), config)
     checkpoint = tmp_path / "last.ckpt.safetensors"
     with pytest.raises(Killed):
-        learn(halved, Counting(), config, checkpoint=checkpoint, saved=die)
+        learn(halved, Counting(), config, killer, checkpoint=checkpoint)
     np.random.seed(99)  # noqa: NPY002  # another process has other random states
     torch.manual_seed(99)
     steps = config.steps // 2 if algo != "sac" else 100
@@ -127,10 +139,10 @@ def test_a_killed_learning_goes_on_to_the_same_weights(algo: str, tmp_path: Path
             assert torch.equal(resumed.state_dict()[name], value), name
 
 
-def test_a_checkpoint_of_another_learning_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_learning_is_refused(tmp_path: Path, killer: Callable[[str, float], None]) -> None:
     checkpoint = tmp_path / "last.ckpt.safetensors"
     with pytest.raises(Killed):
-        learn(build_policy(LATENT, 0), Counting(), RESUMED["a2c"], checkpoint=checkpoint, saved=die)
+        learn(build_policy(LATENT, 0), Counting(), RESUMED["a2c"], killer, checkpoint=checkpoint)
     with pytest.raises(BadInput, match="another entropy, seed"):
         learn(build_policy(LATENT, 0), Counting(), replace(RESUMED["a2c"], seed=3, entropy=0.5), checkpoint=checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])

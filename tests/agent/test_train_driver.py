@@ -82,7 +82,7 @@ def test_the_exported_policy_drives_as_its_folder_does(trained: Path, model: Pat
     policy, _ = load_policy(trained)
     report = export_policy(policy, tmp_path / "policy.onnx", load_examples(trained))
     assert report.observations >= 2
-    suite = Suite("one", "Grid01", held_out=False, tasks=(("straight", 1),), max_length_m=60.0, vehicles=0, walkers=0)
+    suite = Suite("one", "Grid01", held_out=False, tasks=(("straight", 1),), max_length_m=75.0, vehicles=0, walkers=0)
     drivers = [Driver("folder", model, trained), Driver("file", model, report.path)]
     folder, file = evaluate_policies(drivers, [suite], tmp_path / "episodes.jsonl", workers=1)
     assert {folder.segmenter, file.segmenter} == {"folder", "file"}
