@@ -37,10 +37,12 @@ def run_tasks(
     attempts: int = 3,
     progress: Progress | None = None,
     on_restart: Callable[[str], None] = lambda _: None,
+    watch: Callable[..., Any] = supervise,
 ) -> list[Any]:
     """Run `tasks`, at most `workers` at a time, and return their results in order; `on_restart` is told why one is repeated.
 
-    The first error (see `supervise`) ends the other tasks and is raised here.
+    `watch` runs one of them and takes what `supervise` takes: in a process of this machine, or of a cluster's. The first error
+    (see `supervise`) ends the other tasks and is raised here.
     """
     fractions = [0.0] * len(tasks)
     cancelled = threading.Event()
@@ -59,7 +61,7 @@ def run_tasks(
 
         if cancelled.is_set():
             raise Cancelled(task.name)
-        result = supervise(
+        result = watch(
             task.function,
             *task.arguments,
             on_report=on_report,

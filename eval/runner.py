@@ -11,30 +11,27 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from roadworthy.eval.folder import StudyFolder
+from roadworthy.eval.job_process import STOP_GRACE_S, JobProcess, WorkerDied
+from roadworthy.eval.remote_job import RemoteJob
 from roadworthy.eval.schedule import Job, Order, order, startable, time_left
+from roadworthy.eval.usage import UsageLog
 from roadworthy.runtime.errors import BadInput, RoadworthyError
-from roadworthy.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from roadworthy.agent.cluster import Cluster
 
 STAGES_MODULE = "roadworthy.eval.stages"
-STOP_GRACE_S = 10.0  # [s] between asking a worker to stop and killing it
 POLL_S = 0.2  # [s]
 RETRIES = 2  # restarts of a job whose process was killed by a signal (the CARLA client can abort)
 REPORT_S = 1.0  # [s] between progress events
-LOG_TAIL = 15  # lines of a failed job's log that the error shows
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -97,92 +94,6 @@ def read_marker(path: Path) -> dict[str, Any] | None:
     return marker if isinstance(marker, dict) and {"fingerprint", "seconds", "result"} <= marker.keys() else None
 
 
-class WorkerDied(RoadworthyError):
-    """A signal ended a worker: the CARLA client aborted, or the machine ran out of memory."""
-
-
-class Worker:
-    """A job under way."""
-
-    def __init__(self, job: Job, fingerprint: str, folder: StudyFolder, cores: int, module: str) -> None:
-        """Start the job's process with at most `cores` threads per library."""
-        self.job = job
-        self.text = job.text
-        self.fraction = 0.0
-        self.error: str | None = None
-        self.exit_code = 1
-        self.started = time.monotonic()
-        folder.log(job.name).parent.mkdir(parents=True, exist_ok=True)
-        self._log = folder.log(job.name)
-        marker = str(folder.stage(job.name).absolute())
-        request = {"name": job.name, "fingerprint": fingerprint, "config": job.config, "marker": marker}
-        write_text(folder.started(job.name), json.dumps(request))
-        command = [sys.executable, "-m", "roadworthy.eval.worker", module, job.stage, str(folder.root.absolute())]
-        threads = {name: str(min(job.cores, cores)) for name in THREAD_VARIABLES}
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, str(folder.started(job.name).absolute())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, **threads, "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,  # Ctrl-C reaches only us; we stop the workers in order
-            )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            try:
-                message = json.loads(line)
-            except ValueError:
-                continue
-            if "error" in message:
-                self.error, self.exit_code = str(message["error"]), int(message["exit_code"])
-            else:
-                self.text, self.fraction = str(message["text"]), min(max(float(message["fraction"]), 0.0), 1.0)
-
-    def ended(self) -> bool:
-        """Tell whether the process is over; raises what went wrong in it."""
-        status = self.process.poll()
-        if status is None:
-            return False
-        self._reader.join(timeout=5)
-        if status == 0:
-            return True
-        self._end_group()
-        if self.error is not None and status in (1, 2):
-            raise (BadInput if self.exit_code == 2 else RoadworthyError)(f"{self.job.text}: {self.error}")
-        how = f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"
-        said = f" ({self.error})" if self.error else ""
-        message = (
-            f"{self.job.text}: its process {how}{said}. Run the same command again to continue. "
-            f"End of {self._log}:\n{self._tail()}"
-        )
-        raise WorkerDied(message) if status < 0 else RoadworthyError(message)
-
-    def _tail(self) -> str:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(f"  {line}" for line in lines[-LOG_TAIL:])
-
-    def ask_to_stop(self) -> None:
-        """Ask the process to close its files and towns."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-
-    def stop(self, deadline: float) -> None:
-        """Wait for the process until `deadline` (monotonic seconds), then kill it and everything it started."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=max(0.1, deadline - time.monotonic()))
-        self._end_group()
-        self.process.wait()
-
-    def _end_group(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-
 def run_jobs(
     jobs: Sequence[Job],
     folder: StudyFolder,
@@ -191,16 +102,18 @@ def run_jobs(
     version: str,
     progress: ProgressCallback | None = None,
     module: str = STAGES_MODULE,
+    cluster: Cluster | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run the jobs that are missing and return every job's marker.
 
     Args:
         jobs: the plan; a job runs when those it needs are done.
         folder: where markers, logs and outputs are; the caller holds its lock.
-        cores: how many cores to fill.
+        cores: how many cores to fill; a cluster has its own.
         version: of the package, part of every fingerprint.
         progress: called about once a second.
         module: where the stage functions are (`module.<job.stage>(study folder, config, progress) -> JSON result`).
+        cluster: where the jobs run; None = on this machine. Its machines must see `folder` (see `Cluster.check`).
 
     Raises:
         BadInput: what a job reported as unusable input.
@@ -217,14 +130,22 @@ def run_jobs(
             markers[job.name] = marker
         else:
             _clear(job, prints[job.name], folder)
-    running: dict[str, Worker] = {}
+    running: dict[str, JobProcess | RemoteJob] = {}
     retries: dict[str, int] = {}
-    pace = _Pace(plan, cores, markers)
+    total, widest = (cores, cores) if cluster is None else (cluster.cores, cluster.widest)  # no job gets more than `widest`
+    pace, usage = _Pace(plan, total, markers), UsageLog(total)
+
+    def start(job: Job) -> JobProcess | RemoteJob:
+        if cluster is None:
+            return JobProcess(job, prints[job.name], folder, widest, module)
+        return RemoteJob(cluster, job, prints[job.name], folder, widest, module)
+
     try:
         while len(markers) < len(plan.jobs):
-            used = sum(min(worker.job.cores, cores) for worker in running.values())
-            for job in startable(plan, markers, running, cores - used, cores):
-                running[job.name] = Worker(job, prints[job.name], folder, cores, module)
+            used = sum(min(worker.job.cores, widest) for worker in running.values())
+            if all(worker.placed for worker in running.values()):  # else a wide job that waits for a machine would starve
+                for job in startable(plan, markers, running, total - used, widest):
+                    running[job.name] = start(job)
             for name, worker in list(running.items()):
                 try:
                     if not worker.ended():
@@ -233,16 +154,20 @@ def run_jobs(
                     if retries.setdefault(name, RETRIES) == 0:
                         raise
                     retries[name] -= 1
-                    running[name] = Worker(worker.job, prints[name], folder, cores, module)  # it continues in its own files
+                    usage.ended(worker.cpu_s())
+                    running[name] = start(worker.job)  # it continues in its own files
                     continue
                 running.pop(name)
+                usage.ended(worker.cpu_s())
                 marker = read_marker(folder.stage(name))
                 if marker is None:
                     raise RoadworthyError(f"{name}: its process ended without a result, see {folder.log(name)}")
                 markers[name] = marker
             pace.tell(markers, running, progress)
+            usage.sample(running)
             time.sleep(POLL_S)
     finally:
+        usage.write(folder.usage)
         for worker in running.values():
             worker.ask_to_stop()
         deadline = time.monotonic() + STOP_GRACE_S
@@ -261,7 +186,9 @@ class _Pace:
         self.told = 0.0
         self.best = 0.0
 
-    def tell(self, done: Mapping[str, Any], running: Mapping[str, Worker], progress: ProgressCallback | None) -> None:
+    def tell(
+        self, done: Mapping[str, Any], running: Mapping[str, JobProcess | RemoteJob], progress: ProgressCallback | None
+    ) -> None:
         now = time.monotonic()
         finished = len(done) == len(self.plan.jobs)
         if progress is None or (now - self.told < REPORT_S and not finished):
