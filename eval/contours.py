@@ -37,7 +37,7 @@ class Directed(NamedTuple):
     matched: npt.NDArray[np.int64]  # [N] points whose nearest point lies within the tolerance
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _trace(labels, classes, ignore):  # type: ignore[no-untyped-def]
     height, width = labels.shape
     on_contour = np.zeros((height, width), np.uint8)
@@ -71,7 +71,7 @@ def _trace(labels, classes, ignore):  # type: ignore[no-untyped-def]
     return starts, rows, pixels
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _column_gap(rows, first, last, y):  # type: ignore[no-untyped-def]
     """Return the distance in rows from `y` to the nearest of the sorted `rows[first:last]`, which is not empty."""
     low, high = first, last
@@ -89,7 +89,7 @@ def _column_gap(rows, first, last, y):  # type: ignore[no-untyped-def]
     return gap
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _walk(from_starts, from_rows, to_starts, to_rows, classes, width, tolerance_px):  # type: ignore[no-untyped-def]
     points = np.zeros(classes, np.int64)
     total = np.zeros(classes, np.float64)

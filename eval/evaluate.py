@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +18,14 @@ from roadworthy.eval.calibration import reliability
 from roadworthy.eval.image_scores import ImageScores, class_intervals, class_means, nullable
 from roadworthy.eval.segmentation import BF_TOLERANCE, contour_scores, severity_contributions
 from roadworthy.eval.statistics import cluster_bootstrap, estimate
-from roadworthy.runtime import load
+from roadworthy.runtime import load, machine
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import atomic_path, write_text
 from roadworthy.runtime.metadata import ModelMetadata
 from roadworthy.runtime.scores import confusion, iou
 from roadworthy.runtime.taxonomy import IGNORE, Taxonomy
 from roadworthy.train.data import open_dataset
-from roadworthy.train.data.dataset import Dataset
+from roadworthy.train.data.dataset import Dataset, Sample
 from roadworthy.train.ground import GroundMatrix, severity
 
 ProgressCallback = Callable[[str, float], None]
@@ -61,7 +63,7 @@ def evaluate(
             cluster (they look alike), and any other image is its own.
         examples: how many images, evenly spread over the data set, to keep with their predictions.
         device: to run on, see `runtime.load`.
-        threads: CPU threads of the runtime; None = all physical cores.
+        threads: CPU threads of the runtime and of the measuring; None = all physical cores.
         batch: images per call.
         seed: of the bootstrap.
         progress: called with a text and the fraction done.
@@ -92,7 +94,8 @@ def evaluate(
     if groups is None:
         kind, _, root = data.partition(":")
         groups = episode_of_frame(Path(root).expanduser()) if kind == "recording" else {}
-    scores, predictions = _score_images(segmenter, dataset, metadata, groups, kept, batch, progress)
+    pool = threads or machine.usable_cores()
+    scores, predictions = _score_images(segmenter, dataset, metadata, groups, kept, batch, pool, progress)
     resampling = cluster_bootstrap(scores.groups, seed=seed)
     estimates = {name: estimate(statistic, resampling) for name, statistic in scores.statistics(cost).items()}
     total = scores.confusions.sum(axis=0)
@@ -164,38 +167,63 @@ def _score_images(
     groups: Mapping[str, str],
     kept: set[int],
     batch: int,
+    threads: int,
     progress: ProgressCallback | None,
 ) -> tuple[ImageScores, dict[int, npt.NDArray[np.uint8]]]:
-    """Run every image through the model and measure it; returns the scores and the predictions of the `kept` images."""
-    classes = len(metadata.class_names)
-    names, confusions, bf, hausdorff, confidence, reliabilities = [], [], [], [], [], []
+    """Run every image through the model and measure it; returns the scores and the predictions of the `kept` images.
+
+    The images of a batch are read and measured on `threads` threads (the contours' machine code lets the others run).
+    """
+    found: list[_Measured] = []
     predictions = {}
-    for start in range(0, len(dataset), batch):
-        samples = [dataset[index] for index in range(start, min(start + batch, len(dataset)))]
-        images = np.stack([_resize(sample.image, metadata) for sample in samples])  # [B, H, W, 3]
-        result = segmenter(images)
-        for offset, sample in enumerate(samples):
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(dataset), batch):
+            samples = list(pool.map(dataset.__getitem__, range(start, min(start + batch, len(dataset)))))
+            images = np.stack([_resize(sample.image, metadata) for sample in samples])  # [B, H, W, 3]
+            result = segmenter(images)
             # Predictions are brought to the label's size, never the label to the prediction's.
-            labels = _fit(result.labels[offset], sample.labels.shape)
-            certainty = _fit(result.confidence[offset], sample.labels.shape)
-            contours = contour_scores(labels, sample.labels, classes)
-            valid = sample.labels != IGNORE
-            names.append(sample.name)
-            confusions.append(confusion(labels, sample.labels, classes))
-            bf.append(contours.bf)
-            hausdorff.append(contours.hausdorff_px)
-            confidence.append(float(certainty[valid].mean(dtype=np.float64)) if valid.any() else math.nan)
-            reliabilities.append(reliability(certainty[valid], labels[valid] == sample.labels[valid]))
-            if start + offset in kept:
-                predictions[start + offset] = labels.astype(np.uint8)
-        if progress is not None:
-            progress(f"evaluating image {len(names)} of {len(dataset)}", len(names) / len(dataset))
-    clusters = tuple(groups.get(name, name) for name in names)
+            labels = [_fit(result.labels[i], sample.labels.shape) for i, sample in enumerate(samples)]
+            certainty = [_fit(result.confidence[i], sample.labels.shape) for i, sample in enumerate(samples)]
+            found += pool.map(partial(_measure, len(metadata.class_names)), samples, labels, certainty)
+            for offset in {index - start for index in kept if start <= index < start + len(samples)}:
+                predictions[start + offset] = labels[offset].astype(np.uint8)
+            if progress is not None:
+                progress(f"evaluating image {len(found)} of {len(dataset)}", len(found) / len(dataset))
     scores = ImageScores(
-        tuple(names), clusters, np.stack(confusions), np.stack(bf), np.stack(hausdorff), np.array(confidence, np.float64),
-        np.stack(reliabilities),
-    )  # fmt: skip
+        tuple(one.name for one in found),
+        tuple(groups.get(one.name, one.name) for one in found),
+        np.stack([one.confusion for one in found]),
+        np.stack([one.bf for one in found]),
+        np.stack([one.hausdorff_px for one in found]),
+        np.array([one.confidence for one in found], np.float64),
+        np.stack([one.reliability for one in found]),
+    )
     return scores, predictions
+
+
+class _Measured(NamedTuple):
+    """What was measured on one image, see `ImageScores`."""
+
+    name: str
+    confusion: npt.NDArray[np.int64]  # [N, N]
+    bf: npt.NDArray[np.float64]  # [N]
+    hausdorff_px: npt.NDArray[np.float64]  # [N]
+    confidence: float
+    reliability: npt.NDArray[np.float64]  # [BINS, 3]
+
+
+def _measure(classes: int, sample: Sample, labels: npt.NDArray[Any], certainty: npt.NDArray[Any]) -> _Measured:
+    """Measure one image: its predicted `labels` and their `certainty` `[H, W]` against the truth."""
+    contours = contour_scores(labels, sample.labels, classes)
+    valid = sample.labels != IGNORE
+    return _Measured(
+        sample.name,
+        confusion(labels, sample.labels, classes),
+        contours.bf,
+        contours.hausdorff_px,
+        float(certainty[valid].mean(dtype=np.float64)) if valid.any() else math.nan,
+        reliability(certainty[valid], labels[valid] == sample.labels[valid]),
+    )
 
 
 def _resize(image: npt.NDArray[np.uint8], metadata: ModelMetadata) -> npt.NDArray[np.uint8]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from roadworthy.agent.episodes import append_episode, read_episodes
@@ -34,6 +35,7 @@ from roadworthy.eval.study import PRESETS, ExistingData, ReadyModel, RecordingPl
 from roadworthy.runtime.errors import BadInput, RoadworthyError
 from roadworthy.runtime.files import write_text
 from roadworthy.runtime.scores import confusion
+from roadworthy.scripts.show_study import main as show_study
 
 from .conftest import episodes
 
@@ -193,6 +195,31 @@ def test_figures_and_page_come_from_the_files(study: tuple[StudyFolder, StudyCon
     page = write_report(folder).read_text(encoding="utf-8")
     assert "roadworthy compare &#39;the command&#39;" in page
     assert page.split('id="severity"')[0].count("data:image/png;base64,") == stages.EXAMPLES * 3  # truth and two predictions
+
+
+def test_an_evaluation_is_the_same_on_any_number_of_threads(
+    study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]], tmp_path: Path
+) -> None:
+    folder, plan, _ = study
+    data = f"recording:{folder.recording('test')}"
+    model = folder.model(entrants(plan)[0].name)
+    one, three = (evaluate(model, data, tmp_path / f"{threads}.json", threads=threads, batch=4) for threads in (1, 3))
+    assert one["per_image"]["names"] == three["per_image"]["names"]
+    assert one["per_image"]["bf"] == three["per_image"]["bf"]
+    assert one["metrics"]["miou"] == pytest.approx(three["metrics"]["miou"])
+
+
+def test_the_example_frames_in_one_picture(
+    study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]], tmp_path: Path
+) -> None:
+    folder, plan, markers = study
+    collect(folder, plan, markers, "the command")
+    picture = tmp_path / "frames.png"
+    result = CliRunner().invoke(show_study, [str(folder.root), str(picture)], catch_exceptions=False)
+    assert result.exit_code == 0
+    with Image.open(picture) as image:
+        assert image.size[0] == 4 * (128 + 2)  # camera, truth and two segmenters
+        assert image.size[1] > stages.EXAMPLES * 64
 
 
 def test_an_evaluation_says_what_scores_of_each_image_add_up_to(

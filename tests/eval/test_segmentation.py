@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from roadworthy.eval import segmentation
 from roadworthy.eval.calibration import BINS
 from roadworthy.eval.contours import trace
-from roadworthy.eval.image_scores import ImageScores
+from roadworthy.eval.image_scores import ImageScores, class_intervals
 from roadworthy.eval.statistics import cluster_bootstrap
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.scores import iou
@@ -171,7 +171,7 @@ def test_class_intervals_hold_the_figures_and_say_nothing_of_absent_classes() ->
     bf = np.column_stack([rng.uniform(0.4, 0.6, 12), rng.uniform(0.1, 0.2, 12), np.full(12, np.nan)])
     names = tuple(f"{i}" for i in range(12))
     scores = ImageScores(names, names, confusions, bf, bf, np.full(12, 0.9), np.zeros((12, BINS, 3)))
-    found = scores.class_intervals(cluster_bootstrap(names))
+    found = class_intervals(scores.class_statistics(), cluster_bootstrap(names))
     figures = {"iou": iou(confusions.sum(axis=0)), "bf": np.nanmean(bf[:, :2], axis=0)}
     for key, values in figures.items():
         assert found[key][2] is None
