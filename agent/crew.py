@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from roadworthy.agent.observation import Observation
+from roadworthy.agent.observation import Observation, observation_spaces
 from roadworthy.agent.outlook import View
 from roadworthy.agent.rules import DriveConfig
 from roadworthy.agent.shared import SharedDrive
@@ -43,16 +43,17 @@ class Crew:
 def shared_memory(space: spaces.Dict, total: int) -> Shared:
     """Return memory for `total` observations, to hand to worker processes as they start."""
     context = multiprocessing.get_context("spawn")
-    return {name: context.RawArray(ctypes.c_byte, total * _bytes(box)) for name, box in space.spaces.items()}
+    return {name: context.RawArray(ctypes.c_byte, total * _bytes(box)) for name, box in observation_spaces(space).items()}
 
 
 def arrays_in(shared: Shared, space: spaces.Dict, total: int) -> Batch:
     """Return the shared memory as arrays `[total, ...]`, one for each part of the observation."""
-    return {name: np.frombuffer(shared[name], box.dtype).reshape(total, *box.shape) for name, box in space.spaces.items()}
+    boxes = observation_spaces(space)
+    return {name: np.frombuffer(shared[name], box.dtype).reshape(total, *box.shape) for name, box in boxes.items()}
 
 
-def _bytes(box: Any) -> int:
-    return int(np.prod(box.shape)) * int(box.dtype.itemsize)
+def _bytes(box: spaces.Box) -> int:
+    return int(np.prod(box.shape)) * int(np.dtype(box.dtype).itemsize)
 
 
 def serve(connection: Connection, parent: int, log: str, crew: Crew, shared: Shared) -> None:

@@ -30,7 +30,7 @@ from roadworthy.agent.stage import Stage
 from roadworthy.agent.world import World
 from roadworthy.runtime.errors import BadInput, RoadworthyError
 
-RESTART_TICKS = 2  # until a car that was put elsewhere in a running world is seen there
+RESTART_TICKS = 2  # until a car that was put elsewhere is seen there, on its wheels
 WORLD_EPISODES = 8  # per ego, until weather and traffic change
 START_GAP_M = 15.0  # [m] between the starts of two egos
 ROUTE_DRAWS = 100  # to find a start that is free

@@ -125,6 +125,8 @@ class TownVecEnv(VecEnv):
     def close(self) -> None:
         """End the workers and their towns. Safe to call twice."""
         for worker in self._workers:
+            worker.ask("close", None)
+        for worker in self._workers:
             worker.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
@@ -249,10 +251,9 @@ class _Worker:
         return tail(self._log)
 
     def close(self) -> None:
-        """Let it close its session, or end it."""
+        """Wait for a worker that was asked to close its session, or end it."""
         if self._process is None:
             return
-        self.ask("close", None)
         self._process.join(CLOSE_S)
         self._end()
 

@@ -124,6 +124,7 @@ def measure(
     """Let A2C drive and learn for `steps` of all environments together after a warm-up; return speed and split."""
     import torch
     from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
     from roadworthy.agent.algorithms import LearnConfig, build_algorithm
     from roadworthy.agent.latents import LatentVecEnv
@@ -143,16 +144,17 @@ def measure(
         driver = load_policy(policy)[0] if policy else build_policy(vector.observation_space, seed=0)  # type: ignore[arg-type]
         if policy is None:
             with torch.no_grad():
-                driver.action_net.bias[1] = THROTTLE
+                driver.get_parameter("action_net.bias")[1] = THROTTLE
         warm_up = max(4 * ROLLOUT_STEPS * workers * egos, steps // 10)
         plan = LearnConfig(steps=steps + warm_up, rollout_steps=ROLLOUT_STEPS, threads=threads)
         algorithm = build_algorithm(driver, vector, plan, None)
-        algorithm.train = watch.around("update", algorithm.train, time.process_time)
-        algorithm.policy.forward = watch.around("policy", algorithm.policy.forward, time.process_time)
+        assert isinstance(algorithm, OnPolicyAlgorithm)
+        algorithm.train = watch.around("update", algorithm.train, time.process_time)  # type: ignore[method-assign]
+        algorithm.policy.forward = watch.around("policy", algorithm.policy.forward, time.process_time)  # type: ignore[method-assign]
         marks: list[tuple[int, float, Account]] = []
         ended: list[str] = []
 
-        class Follow(BaseCallback):  # type: ignore[misc]  # SB3 is untyped here
+        class Follow(BaseCallback):
             """Marks the end of the warm-up, and counts the ends of episodes."""
 
             def _on_rollout_start(self) -> None:
