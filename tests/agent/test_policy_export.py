@@ -13,7 +13,7 @@ import torch
 from roadworthy.agent.baselines import open_driver
 from roadworthy.agent.env import controls
 from roadworthy.agent.observation import Observation, measurement_vector
-from roadworthy.agent.policy import DrivePolicy, build_policy
+from roadworthy.agent.policy import SENSES, DrivePolicy, Sense, build_policy
 from roadworthy.agent.policy_export import export_policy
 from roadworthy.runtime.errors import BadInput, RoadworthyError
 from roadworthy.runtime.observation import pool_latent
@@ -57,6 +57,21 @@ def test_the_file_drives_as_torch_does(exported: tuple[DrivePolicy, Path]) -> No
     assert (expected[:, 1] > 0).any()
     assert (expected[:, 2] > 0).any()
     assert (found[:, 1:].min(axis=1) == 0).all()  # one pedal at a time
+
+
+SHAPES = {"latents": (2, *LATENT), "segmentation": (16, 32)}  # of the part that says what a driver sees
+
+
+@pytest.mark.parametrize("sense", SENSES, ids=lambda sense: sense.part)
+def test_whatever_a_driver_sees_can_be_exported(sense: Sense, tmp_path: Path) -> None:
+    space = sense.space(SHAPES[sense.part])
+    rows = [space.sample() for _ in range(4)]
+    seen = {name: np.stack([row[name] for row in rows]) for name in space.spaces}
+    policy = build_policy(space, 0)
+    export_policy(policy, tmp_path / "policy.onnx", seen)
+    opened = load_policy(tmp_path / "policy.onnx")
+    assert opened.input_shapes == policy.input_shapes
+    np.testing.assert_allclose(opened(seen)[2], controls(policy.act(rows[2])), atol=1e-4)
 
 
 def test_a_pilot_remembers_the_latent_before(exported: tuple[DrivePolicy, Path]) -> None:
