@@ -79,12 +79,20 @@ class Duel(ABC):
 
     @contextlib.contextmanager
     def frozen_critic(self) -> Iterator[None]:
-        """Let gradients pass through the critic without making any for its weights."""
+        """Let gradients pass through the critic without making any for its weights, and without dropout.
+
+        A PatchGAN keeps the batch's statistics, as it was trained with.
+        """
+        dropouts = [module for module in self.critic.modules() if isinstance(module, nn.Dropout)]
         self.critic.requires_grad_(False)
+        for module in dropouts:
+            module.eval()
         try:
             yield
         finally:
             self.critic.requires_grad_(True)
+            for module in dropouts:
+                module.train()
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """Return the named tensors of a checkpoint."""

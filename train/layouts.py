@@ -132,7 +132,9 @@ class LayoutDuel(Duel):
         real = self.space.encode(self.layouts.labels[places]).contiguous(memory_format=torch.channels_last)  # [B, C, H, W]
         noise = torch.randn(config.batch_size, config.latent, generator=seeded(config.seed, 1, number))  # [B, L]
         fake = self.generator(noise)  # [B, C, H, W]
-        judged = discriminator_loss(self.critic(real), self.critic(fake.detach()))
+        with torch.random.fork_rng():
+            torch.manual_seed(seeded(config.seed, 3, number).initial_seed())  # of dropout
+            judged = discriminator_loss(self.critic(real), self.critic(fake.detach()))
         self.learn("critic", judged)
         with self.frozen_critic():
             with torch.no_grad():

@@ -100,6 +100,9 @@ def test_the_generator_gives_distributions_and_the_critic_a_logit(kernel: int, s
     assert maps.shape == (3, 5, *size)
     torch.testing.assert_close(maps.sum(1), torch.ones(3, *size))
     critic = LayoutCritic(5, size, kernel=kernel, width=2)
+    assert not torch.equal(critic(maps), critic(maps))  # dropout
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in critic.modules())
+    critic.eval()
     assert critic(maps).shape == (3,)
     assert torch.equal(critic.classifier(critic.features(maps)).squeeze(1), critic(maps))
     colours = LayoutGenerator(3, size, latent=8, kernel=kernel, width=2, rgb=True)(torch.randn(3, 8))
@@ -112,8 +115,8 @@ def test_both_generators_are_one_architecture_but_for_the_last_layer() -> None:
     plain = LayoutGenerator(3, (64, 64), latent=10, kernel=7, width=2, rgb=True)
     shapes = [[tuple(value.shape) for value in network.parameters()] for network in (semantic, plain)]
     assert shapes[0][:-2] == shapes[1][:-2]
-    kernels = {tuple(module.kernel_size) for module in semantic.modules() if isinstance(module, nn.ConvTranspose2d)}
-    assert kernels == {(7, 7)}
+    kinds = nn.ConvTranspose2d | nn.Conv2d
+    assert {tuple(module.kernel_size) for module in semantic.modules() if isinstance(module, kinds)} == {(7, 7)}
 
 
 @pytest.mark.parametrize("size", [(8, 64), (64, 72), (100, 100)])
@@ -137,6 +140,8 @@ def test_the_generator_learns_through_the_critic_and_not_the_other_way_round(sha
     players = LayoutDuel(TINY, LayoutMaps(shapes[:40], COLORED_SHAPES))
     before = {name: value.clone() for name, value in players.critic.state_dict().items() if "running" not in name}
     with players.frozen_critic():
+        maps = torch.rand(2, 4, 64, 64)
+        assert torch.equal(players.critic.features(maps), players.critic.features(maps))  # no dropout there
         features = players.critic.features(players.generator(torch.randn(4, 4)))
         players.learn("generator", features.square().sum())
     assert all(torch.equal(before[name], players.critic.state_dict()[name]) for name in before if "num_batches" not in name)

@@ -1,16 +1,18 @@
 """The networks of SemGAN ("Adversarial pixel-level generation of semantic images", figures 1 and 2).
 
-They are DCGAN's (Radford et al., arXiv 1511.06434, figure 1 and section 3) with the paper's kernels: the generator projects
-its noise to a small map and doubles it by transposed convolutions, the discriminator halves it by convolutions, both with
-batch normalisation, and each halving doubles the channels. What makes it SemGAN is the border between them alone: K class
-channels with a softmax over them instead of three colours with a tanh. The paper's text gives neither widths nor depth;
-DCGAN's depth is taken, and half its width: 64 channels at the largest hidden map (`WIDTH`), as many levels as take the map
-down to 4 to 7 pixels.
+What makes it SemGAN is the border between the two networks: K class channels with a softmax over them instead of three colours
+with a tanh. The paper's text gives kernels, but neither depth nor widths nor norms; they are laid out as the convolutional GANs
+of AshPy are, the library that the authors' company published: the generator projects its noise to a small map, doubles it by
+transposed convolutions with batch normalisation, and ends in a convolution at full size; the discriminator halves the map by
+convolutions with dropout and has no normalisation. (With batch normalisation in the discriminator, real and generated batches
+are each normalised by their own statistics, which hides from the generator what it should match.) Widths and depth are ours:
+64 channels after the discriminator's first convolution (`WIDTH`), and maps down to 4 to 7 pixels.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +20,9 @@ from torch import Tensor, nn
 
 from roadworthy.runtime.errors import BadInput
 
-WIDTH = 64  # channels at the largest hidden map, doubled at each smaller one
-SLOPE = 0.2  # of the discriminator's leaky ReLUs
-INITIAL_STD = 0.02  # of all weights at the start, as in DCGAN
+WIDTH = 64  # channels at half of the full size, doubled at each smaller map
+SLOPE = 0.3  # of the leaky ReLUs
+DROPOUT = 0.3  # of the discriminator
 SMALLEST = 4  # [pixels], the shorter side of the smallest map
 
 
@@ -44,16 +46,17 @@ class LayoutGenerator(nn.Module):
     ) -> None:
         super().__init__()
         levels = halvings(size)
-        widths = [width << level for level in reversed(range(levels))]  # from the smallest map to the largest hidden one
-        self.latent, self.rgb = latent, rgb
+        widths = [width << level for level in reversed(range(levels))]  # from the smallest map to half of the full size
+        widths.append(max(1, width // 2))  # at full size
+        self.latent, self.width, self.rgb = latent, width, rgb
         self.smallest = (widths[0], size[0] >> levels, size[1] >> levels)  # channels, height, width
-        height, wide = self.smallest[1:]
-        self.project = nn.Linear(latent, widths[0] * height * wide, bias=False)
-        layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU()]
+        self.project = nn.Linear(latent, math.prod(self.smallest), bias=False)
+        layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.LeakyReLU(SLOPE)]
         for before, after in itertools.pairwise(widths):
             layers.append(nn.ConvTranspose2d(before, after, kernel, 2, kernel // 2, output_padding=1, bias=False))
-            layers += [nn.BatchNorm2d(after), nn.ReLU()]
-        layers.append(nn.ConvTranspose2d(widths[-1], channels, kernel, 2, kernel // 2, output_padding=1))
+            layers += [nn.BatchNorm2d(after), nn.LeakyReLU(SLOPE)]
+        # No stride in the last one: it would leave a pattern of squares on one-hot maps.
+        layers.append(nn.Conv2d(widths[-1], channels, kernel, padding=kernel // 2))
         self.body = nn.Sequential(*layers)
         self.apply(_initialise)
 
@@ -71,9 +74,8 @@ class LayoutCritic(nn.Module):
         levels = halvings(size)
         widths = [channels, *(width << level for level in range(levels))]
         layers: list[nn.Module] = []
-        for level, (before, after) in enumerate(itertools.pairwise(widths)):
-            layers.append(nn.Conv2d(before, after, kernel, 2, kernel // 2, bias=level == 0))
-            layers += ([nn.BatchNorm2d(after)] if level else []) + [nn.LeakyReLU(SLOPE)]  # the first has none, as in DCGAN
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Conv2d(before, after, kernel, 2, kernel // 2), nn.LeakyReLU(SLOPE), nn.Dropout(DROPOUT)]
         self.body = nn.Sequential(*layers)
         self.classifier = nn.Linear(widths[-1] * (size[0] >> levels) * (size[1] >> levels), 1)
         self.apply(_initialise)
@@ -102,10 +104,7 @@ def feature_matching_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def _initialise(module: nn.Module) -> None:
-    with torch.no_grad():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            module.weight.normal_(0.0, INITIAL_STD)
-            if module.bias is not None:
-                module.bias.zero_()
-        elif isinstance(module, nn.BatchNorm2d):
-            module.weight.normal_(1.0, INITIAL_STD)
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
