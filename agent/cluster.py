@@ -64,11 +64,11 @@ class Cluster:
         self.nodes = tuple(nodes)
 
     @classmethod
-    def open(cls, address: str, *, cores: int | None = None) -> Cluster:
+    def open(cls, address: str, folder: Path, *, cores: int | None = None) -> Cluster:
         """Connect to the cluster at `address` (HOST:PORT, or "auto" on one of its machines), or start one: "local".
 
-        `cores` are those of a local one; None = what Ray finds. Raises `BadInput` when no cluster answers, or it has no cores;
-        `MissingExtra` without Ray.
+        `folder` is made if need be, and will be worked in; see `check`. `cores` are those of a local cluster, None = what Ray
+        finds. Raises `BadInput` when no cluster answers, has no cores or does not see the folder; `MissingExtra` without Ray.
         """
         ray = _ray()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -84,7 +84,7 @@ class Cluster:
             ray.init(address=address, **options)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise BadInput(
-                f"no Ray cluster answers at {address!r} ({error}); expected HOST:PORT, auto or local: start one (ray start --head)"
+                f"no Ray cluster answers at {address!r} ({error}); expected HOST:PORT, auto or local (ray start --head)"
             ) from error
         found = [
             Node(str(node["NodeID"]), str(node["NodeManagerHostname"]), int(node["Resources"].get("CPU", 0)))
@@ -92,9 +92,14 @@ class Cluster:
             if node["Alive"]
         ]
         cluster = cls([node for node in found if node.cores > 0])
-        if not cluster.nodes:
+        try:
+            if not cluster.nodes:
+                raise BadInput(f"the Ray cluster at {address!r} has no CPU to work on; start its machines with --num-cpus")
+            folder.mkdir(parents=True, exist_ok=True)
+            cluster.check(folder)
+        except BaseException:
             cluster.close()
-            raise BadInput(f"the Ray cluster at {address!r} has no CPU to work on; start its machines with --num-cpus")
+            raise
         return cluster
 
     @property
@@ -208,7 +213,7 @@ class Host:
     def __init__(self, actor: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         """Have `actor` do the work; it waits for a machine with free cores."""
         self._actor = actor
-        self._started = actor.start.remote(function, arguments)
+        self._started = actor.start.remote(str(Path.cwd()), function, arguments)
         self._question = actor.news.remote(NEWS_WAIT_S)
         self.placed = False  # whether a machine has taken it
 
@@ -247,8 +252,8 @@ class _HostProcess:
         self._outcome: tuple[str, Any] | None = None
         self._thread: threading.Thread | None = None
 
-    def start(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self._thread = threading.Thread(target=self._work, args=(function, arguments), daemon=True)
+    def start(self, working_folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._thread = threading.Thread(target=self._work, args=(working_folder, function, arguments), daemon=True)
         self._thread.start()
 
     def news(self, wait_s: float) -> tuple[list[Any], tuple[str, Any] | None]:
@@ -265,8 +270,11 @@ class _HostProcess:
         if self._thread is not None:
             self._thread.join(grace_s)
 
-    def _work(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def _work(self, working_folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         try:
+            if not Path(working_folder).is_dir():
+                raise BadInput(f"a machine of the cluster does not see {working_folder}; work in a folder that all share")
+            os.chdir(working_folder)  # paths may be relative
             outcome = ("done", function(self._messages.put, self._cancelled.is_set, *arguments))
         except BadInput as error:
             outcome = ("bad input", str(error))

@@ -7,13 +7,15 @@ compare(PRESETS["quick"], Path("studies/quick"))
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
 
+from roadworthy.agent.cluster import Cluster
 from roadworthy.eval.entrants import entrants
 from roadworthy.eval.folder import StudyFolder
-from roadworthy.eval.plan import make_jobs
+from roadworthy.eval.plan import has_judge, make_jobs
 from roadworthy.eval.report import write_report
 from roadworthy.eval.results import collect
 from roadworthy.eval.runner import Progress, ProgressCallback, read_marker, run_jobs, study_lock
@@ -36,6 +38,7 @@ def compare(
     output: Path,
     *,
     cores: int | None = None,
+    ray: str | None = None,
     command: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Path:
@@ -47,6 +50,7 @@ def compare(
         study: what to compare, see `study.PRESETS` and `study.load_study`.
         output: the study's folder; made when missing.
         cores: how many cores to fill; None = the physical cores this process may use.
+        ray: address of a Ray cluster to run the jobs on, or "local"; None = processes of this machine.
         command: what the report tells people to type to repeat the study; by default the command line's own.
         progress: called about once a second.
 
@@ -60,10 +64,12 @@ def compare(
         raise BadInput(f"{output}: is a file, expected a folder for the study")
     folder = StudyFolder(output)
     started = time.monotonic()
-    with study_lock(output):
+    with study_lock(output), contextlib.ExitStack() as stack:
+        cluster = None if ray is None else stack.enter_context(Cluster.open(ray, output, cores=cores))
         save_study(study, folder.study)
         jobs = make_jobs(study, folder)
-        markers = run_jobs(jobs, folder, cores=cores or usable_cores(), version=roadworthy_version(), progress=progress)
+        filled = cores or usable_cores()
+        markers = run_jobs(jobs, folder, cores=filled, version=roadworthy_version(), progress=progress, cluster=cluster)
         if progress is not None:
             progress(Progress("writing the report", 1.0, time.monotonic() - started, 3.0, len(jobs), len(jobs)))
         collect(folder, study, markers, command or repeat_command(study, folder))
@@ -162,11 +168,12 @@ def _check_ready(study: StudyConfig, ready: ReadyModel, taxonomy: str) -> None:
         raise BadInput(f"{where} predicts the classes of {metadata.taxonomy!r}, the test data are labelled in {taxonomy!r}")
     if metadata.precision in ("fp16", "int8"):
         raise BadInput(f"{where} is {metadata.precision} already; give its fp32 file, the study's precisions make the rest")
-    needed = {"labels", "confidence", *(("latent",) if study.drive is not None else ())}
+    own_drivers = study.drive is not None and not has_judge(study)
+    needed = {"labels", "confidence", *(("latent",) if own_drivers else ())}
     lacking = sorted(needed - set(load(path, device="cpu").outputs))
     if lacking:
         raise BadInput(f"{where} has no output {', '.join(lacking)}; adopt or export it with it, or set drive: null")
-    if study.drive is not None and (metadata.height, metadata.width) != (study.height, study.width):
+    if own_drivers and (metadata.height, metadata.width) != (study.height, study.width):
         raise BadInput(
             f"{where} takes frames of {metadata.width}x{metadata.height}, the drivers see {study.width}x{study.height}; "
             "set the study's width and height to the model's"

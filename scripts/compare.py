@@ -28,9 +28,16 @@ PLAIN_EVERY_S = 15.0  # [s] between lines when the output is not a terminal
 @click.option(
     "--watch", type=click.IntRange(0, 65535), help="Serve the study's state on this port of this machine; 0 = a free one."
 )
+@click.option("--ray", help="Run the jobs on the Ray cluster at HOST:PORT (or auto, or local); needs the extra ray.")
 @click.option("--show", is_flag=True, help="Print the study as YAML, to start your own from, and do nothing.")
 def command(
-    study: Path | None, preset: str | None, output: Path | None, cores: int | None, watch: int | None, show: bool
+    study: Path | None,
+    preset: str | None,
+    output: Path | None,
+    cores: int | None,
+    watch: int | None,
+    ray: str | None,
+    show: bool,
 ) -> None:
     """Run what is missing of a study and write its report: STUDY is a YAML file, or name a --preset.
 
@@ -45,6 +52,7 @@ def command(
     from roadworthy.eval.plan import make_jobs
     from roadworthy.eval.study import load_study, study_data
     from roadworthy.eval.study import preset as named_preset
+    from roadworthy.eval.usage import read_usage
     from roadworthy.eval.watch import Watch
 
     if (study is None) == (preset is None):
@@ -63,11 +71,13 @@ def command(
             console.print(f"watch it at {page.address}", soft_wrap=True)
             tell = partial(_tell_both, shown, page)
         with shown:
-            report = compare(plan, output, cores=cores, progress=tell)
+            report = compare(plan, output, cores=cores, ray=ray, progress=tell)
         if page is not None:
             page.finish()
             console.print(f"the report is at {page.address} until you press a key", soft_wrap=True)
             click.pause("")
+    for usage in read_usage(StudyFolder(output).usage)[-1:]:
+        console.print(usage.words(), soft_wrap=True)
     console.print(f"done in {shown.elapsed_s / 60:.1f} minutes. The report: {report.resolve()}", soft_wrap=True)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
@@ -130,7 +132,11 @@ def imitate(segmenter: Path | None, observation: str, demonstrations: Path, step
 @walkers_option
 @click.option("--seed", type=click.IntRange(0), default=100, show_default=True, help="Of routes, traffic and weather.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Episodes file.  [default: DRIVER/episodes.jsonl]")
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Towns driven at the same time.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Drives at the same time.")
+@click.option(
+    "--ray", help="Drive on the Ray cluster at HOST:PORT (or auto, or local) with all its cores; needs the extra ray."
+)
+@click.option("--video", type=click.Path(path_type=Path), help="Folder for a film of each drive (.mp4).")
 @carla_option
 def evaluate(
     driver: Path,
@@ -149,6 +155,8 @@ def evaluate(
     seed: int,
     output: Path | None,
     workers: int,
+    ray: str | None,
+    video: Path | None,
     carla: str | None,
 ) -> None:
     """Drive routes with DRIVER and append one line per route to an episodes file; goes on where it was interrupted.
@@ -162,7 +170,9 @@ def evaluate(
     roadworthy drive eval drivers/imitated --segmenter model.onnx --suite nocrash --routes 5
     """
     from roadworthy.agent.baselines import PREFIX, open_driver
+    from roadworthy.agent.cluster import Cluster
     from roadworthy.agent.drive import Driver, evaluate_policies
+    from roadworthy.agent.parallel import run_tasks
     from roadworthy.eval.suites import load_benchmark
     from roadworthy.runtime.errors import BadInput
 
@@ -176,8 +186,14 @@ def evaluate(
     names = {each.name for each in suites}
     who = Driver(segmenter=segmenter.stem, model=segmenter, policy=driver)
     output = output or (driver.with_suffix(".episodes.jsonl") if driver.suffix == ".onnx" else driver / "episodes.jsonl")
-    with progress_line("driving") as report:
-        episodes = evaluate_policies([who], suites, output, workers=1 if carla else workers, progress=report)
+    with ExitStack() as stack:
+        run: Callable[..., list[Any]] = run_tasks
+        if ray is not None:
+            cluster = stack.enter_context(Cluster.open(ray, output.parent, cores=workers))
+            run, workers = cluster.run_tasks, cluster.cores
+        report = stack.enter_context(progress_line("driving"))
+        at_once = 1 if carla else workers
+        episodes = evaluate_policies([who], suites, output, workers=at_once, film=video, progress=report, run=run)
     _print_episodes([episode for episode in episodes if episode.suite in names])
     console.print(f"episodes: {output}; tables: roadworthy drive score {output}")
 

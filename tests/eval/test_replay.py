@@ -21,7 +21,7 @@ from roadworthy.runtime.video import read_video
 from roadworthy.scripts.cli import main
 
 # Walkers and cars: what they do depends most on what was there before.
-SUITE = Suite("tiny", "Grid01", held_out=False, tasks=(("straight", 2),), max_length_m=60.0, vehicles=3, walkers=6)
+SUITE = Suite("tiny", "Grid01", held_out=False, tasks=(("straight", 2),), max_length_m=75.0, vehicles=3, walkers=6)
 
 
 @pytest.fixture(scope="module")
