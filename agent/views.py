@@ -45,6 +45,7 @@ Progress = Callable[[str, float], None]
 PERIOD_S = 1.0  # [s] between two frames, as published
 SETTLE_TICKS = 60  # [ticks] before the first frame of an episode: cars and people spread out
 DAY_ALTITUDE_DEG = (8.0, 85.0)  # [degrees] the sun of an episode's time of day, unless its weather is a night
+REPORT_TICKS = 20  # [ticks] between signs of life
 SLOW_FACTOR = 3  # an episode that takes so many times its ticks has lost its cameras
 
 
@@ -229,7 +230,12 @@ def record_scene(report: Report, plan: ViewsPlan, number: int, output: Path, add
             if not wanting:
                 continue
             session.reload()  # so that an episode is the same whatever was before it
-            lines = _watch(session, plan, number, episode, wanting, writer)
+
+            def on_frames(frames: int, episode: int = episode) -> None:
+                text = f"episode {episode + 1} of {plan.episodes}, frame {frames} of {plan.frames}"
+                report((text, (episode + frames / plan.frames) / plan.episodes, False))
+
+            lines = _watch(session, plan, number, episode, wanting, writer, on_frames)
             for view, recording in wanting.items():
                 recording.add_episode(lines[view])
             report((f"episode {episode + 1} of {plan.episodes} done", (episode + 1) / plan.episodes, True))
@@ -242,6 +248,7 @@ def _watch(
     episode: int,
     recordings: Mapping[str, Recording],
     writer: ThreadPoolExecutor,
+    on_frames: Callable[[int], None],
 ) -> dict[str, list[dict[str, Any]]]:
     """Watch one episode, save its images, and return the lines of each view."""
     seed = int(np.random.SeedSequence([plan.seed, number, episode]).generate_state(1)[0])
@@ -263,7 +270,7 @@ def _watch(
     feeds = {view: CameraFeed(session, None, rig, (COLOUR, SEMANTIC), PERIOD_S, stand) for view, stand in stands.items()}
     began_s = session.world.get_snapshot().timestamp.elapsed_seconds
     saved: dict[str, list[tuple[dict[str, Any], Future[dict[str, str]]]]] = {view: [] for view in recordings}
-    for _ in range(math.ceil(plan.frames * SLOW_FACTOR * PERIOD_S / session.fixed_delta_s)):
+    for tick in range(math.ceil(plan.frames * SLOW_FACTOR * PERIOD_S / session.fixed_delta_s)):
         session.tick()
         for view, feed in feeds.items():
             for images in feed.arrived():
@@ -284,6 +291,8 @@ def _watch(
                 }
                 rgb, tags = rgb_of(images[COLOUR]), tags_of(images[SEMANTIC])
                 saved[view].append((line, writer.submit(recordings[view].save_images, str(line["name"]), rgb, tags)))
+        if tick % REPORT_TICKS == 0:
+            on_frames(min(len(lines) for lines in saved.values()))
         if all(len(lines) == plan.frames for lines in saved.values()):
             break
     # In this order, and only when all went well: after a failure the process is about to end, and the session cleans up.

@@ -21,6 +21,7 @@ VERBS = {
     "train": ("roadworthy.scripts.train", "Train a segmenter with an objective."),
     "layouts": ("roadworthy.scripts.layouts", "Learn what label maps look like and make new ones (SemGAN)."),
     "dream": ("roadworthy.scripts.dream", "Paint generated layouts as frames to train with (pix2pix)."),
+    "adapt": ("roadworthy.scripts.adapt", "Try what learning without labels gives: camera to camera, town to CamVid."),
     "export": ("roadworthy.scripts.export", "Turn a run or ONNX file into a model file: ONNX, OpenVINO, TensorRT, Triton."),
     "adopt": ("roadworthy.scripts.adopt", "Make somebody else's segmentation network (ONNX) a model of ours."),
     "predict": ("roadworthy.scripts.predict", "Write what a model sees: overlays for images, videos, cameras, CARLA."),

@@ -20,8 +20,33 @@ PUBLISHED = {
 }
 
 
+# Changes that other papers' trainings make: ADVENT's section 5.1 and code, AVSS 2018's section 5.
+OTHERS: dict[str, dict[str, object]] = {
+    "advent-deeplabv2": {
+        "model": "deeplabv2-two-level-resnet101", "optimiser": "sgd", "learning_rate": 2.5e-4, "momentum": 0.9,
+        "weight_decay": 5e-4, "schedule": "poly", "poly_power": 0.9, "critic_optimiser": "adam", "critic_learning_rate": 1e-4,
+        "critic_weight_decay": 0.0, "beta1": 0.9, "beta2": 0.99, "batch_size": 1, "steps": 250_000,
+        "objective": "cross-entropy + advent(weight=0.001, auxiliary=0.0002)", "crop": None, "epochs": None,
+    },
+    "scene-adaptation-pspnet": {
+        "optimiser": "adam", "learning_rate": 2e-4, "batch_size": 1, "epochs": 10, "size": (600, 800),
+        "objective": "cross-entropy + scene-adaptation",
+    },
+    "scene-baseline-pspnet": {
+        "optimiser": "sgd", "learning_rate": 7e-3, "momentum": 0.9, "schedule": "poly", "poly_power": 0.9, "batch_size": 8,
+        "epochs": 10, "objective": "cross-entropy",
+    },
+}  # fmt: skip
+
+
 def test_every_preset_is_published() -> None:
-    assert PRESETS.keys() == PUBLISHED.keys()
+    assert PRESETS.keys() == PUBLISHED.keys() | OTHERS.keys()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_presets_of_adaptation_give_the_published_figures(name: str) -> None:
+    config = dataclasses.replace(TrainConfig(data="gta5:somewhere"), **get_preset(name).changes())
+    assert {field: getattr(config, field) for field in OTHERS[name]} == OTHERS[name]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
