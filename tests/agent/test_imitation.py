@@ -38,6 +38,8 @@ def test_a_clone_repeats_the_expert_on_new_scenes() -> None:
     latents, demonstrations = world(0)
     result = clone(latents, demonstrations, CloneConfig(steps=300, learning_rate=1e-3, hidden_share=0.0))
     assert result.validation["samples"] == 120
+    assert {name: part.shape for name, part in result.examples.items()} == {"latents": (8, 2, 3, 8, 16), "measurements": (8, 9)}
+    np.testing.assert_array_equal(result.examples["latents"][-1], latents[-2:])  # two ticks, as the environment gives them
     assert result.validation["steer"] < 0.05  # the expert's own spread is 0.15
     assert result.validation["throttle"] < 0.2  # its spread is 0.34
     new_latents, new = world(1)
