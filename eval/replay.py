@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def replay(
 
     Raises `BadInput` for an episode that does not say how it was driven, for files that are gone, and for other suites.
     """
-    facts = episode.again
+    facts = episode.again if isinstance(episode.again, Mapping) else {}
     missing = [key for key in KEYS if key not in facts]
     if missing:
         raise BadInput(
