@@ -1,6 +1,6 @@
 """The proof that drivers learn here: record, train, demonstrate, imitate, A2C, judge; tables and curves into docs/driving.md.
 
-    python -m roadworthy.scripts.make_driving_figures studies/driving            # about 40 minutes on two quiet cores
+    python -m roadworthy.scripts.make_driving_figures studies/driving            # planned for 40 minutes on two quiet cores
     python -m roadworthy.scripts.make_driving_figures studies/driving --scale 0.01 --page /tmp/page.md   # does it run at all?
 
 Everything is in the folder; a stage that has its file is not done again, and one that was interrupted goes on. Who is judged is

@@ -1,6 +1,6 @@
 """The ground matrix learnt by driving, with its controls, into docs/driving.md; goes on where it was interrupted.
 
-    python -m roadworthy.scripts.make_ground_figures studies/ground --driving studies/driving    # about 30 minutes on two cores
+    python -m roadworthy.scripts.make_ground_figures studies/ground --driving studies/driving    # planned for 30 minutes
     python -m roadworthy.scripts.make_ground_figures studies/ground --driving studies/driving --scale 0.02 --page /tmp/page.md
 
 It begins with the segmenter and the imitated driver of `make_driving_figures`. Each control differs from the learnt matrix in

@@ -1,4 +1,4 @@
-"""The learners on a world of one step whose best action is known; kills, checkpoints and bad settings."""
+"""What a learner changes and leaves alone, kills and checkpoints, replay memory, bad settings: on a world of one step."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +12,7 @@ import torch
 
 from roadworthy.agent.learn import ALGOS, LearnConfig, learn
 from roadworthy.agent.observation import action_space, measurement_vector, observation_space
-from roadworthy.agent.policy import DrivePolicy, build_policy, load_policy, save_policy
+from roadworthy.agent.policy import build_policy, load_policy, save_policy
 from roadworthy.agent.replay import OTHER_BYTES, check_memory, describe_memory, step_bytes
 from roadworthy.runtime.errors import BadInput
 
@@ -39,26 +39,6 @@ class SteerToTheLight(gymnasium.Env):
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         reward = -abs(float(action[0]) - (0.5 if self.side else -0.5))
         return self._look(), reward, True, False, {}
-
-
-def mean_reward(policy: DrivePolicy) -> float:
-    env = SteerToTheLight()
-    observation, _ = env.reset(seed=9)
-    rewards = []
-    for _ in range(40):
-        observation, reward, *_ = env.step(policy.act(observation))
-        rewards.append(reward)
-    return float(np.mean(rewards))
-
-
-def test_it_learns_where_to_steer() -> None:
-    policy = build_policy(LATENT, seed=0)
-    before = mean_reward(policy)
-    config = LearnConfig(steps=2000, learning_rate=7e-4, entropy=0.0, discount=0.0, log_std=-1.0, threads=1)
-    result = learn(policy, SteerToTheLight(), config)
-    assert result.episodes == len(result.returns) == 2000
-    assert before < -0.4
-    assert mean_reward(policy) > -0.2
 
 
 def test_while_the_critic_learns_alone_the_actor_stays() -> None:
