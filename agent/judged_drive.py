@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from roadworthy.agent.baselines import PREFIX, Actor, open_driver
+from roadworthy.agent.camera import CameraRig
 from roadworthy.agent.ego import Assignment
 from roadworthy.agent.env import DriveConfig, RouteEnv
 from roadworthy.agent.episodes import Episode
@@ -28,6 +29,7 @@ from roadworthy.agent.session import FIXED_DELTA_S
 from roadworthy.agent.suite import Suite, suite_drives
 from roadworthy.agent.witness import Look, Witness
 from roadworthy.runtime.errors import BadInput, RoadworthyError
+from roadworthy.runtime.segmenter import load
 
 CENTRE_OUTSIDE = 0.5  # fraction of the car's box outside its lane, above which its centre is outside
 TRAJECTORY_STEPS = 10  # of 0.1 s between the points of an episode's trajectory
@@ -76,7 +78,8 @@ def open_world(driver: Driver, suite: Suite) -> RouteEnv:
     """Start the suite's town with the segmenter in it; close it when done. Raises `BadInput` when they do not fit."""
     policy = open_driver(driver.policy, driver.policy_seed, threads=1)
     view = View(observation_of(policy.input_shapes, driver.model), driver.model)
-    env = open_env(view, DriveConfig(town=suite.town, carla=suite.carla, mode="evaluate", threads=1, truth=True))
+    rig = camera_for(driver.model)
+    env = open_env(view, DriveConfig(town=suite.town, carla=suite.carla, mode="evaluate", threads=1, truth=True, rig=rig))
     try:
         check_fit(policy, env, driver.policy)
         drives = suite_drives(suite, env.lanes)
@@ -88,6 +91,14 @@ def open_world(driver: Driver, suite: Suite) -> RouteEnv:
         env.close()
         raise
     return env
+
+
+def camera_for(model: Path) -> CameraRig:
+    """Return the camera whose pictures have the size that `model` takes."""
+    if str(model) == TRUTH:
+        return CameraRig()
+    facts = load(model, device="cpu", threads=1).metadata
+    return CameraRig(width_px=facts.width, height_px=facts.height)
 
 
 def check_fit(policy: Actor, env: RouteEnv, folder: Path) -> None:
