@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from roadworthy.eval.folder import file_stem, objective_labels, segmenter_name
+from roadworthy.eval.folder import JUDGE, TRUTH, file_stem, objective_labels, segmenter_name
 from roadworthy.eval.study import StudyConfig
 from roadworthy.runtime.errors import BadInput
 from roadworthy.train.objectives.spec import parse_spec
@@ -42,7 +42,7 @@ def entrants(study: StudyConfig) -> list[Entrant]:
     for ready in study.models:
         stem = file_stem(ready.name)
         found.append(Entrant(stem, ready.name, stem, ready.name, "", "", None, ready.path))
-    names = [entrant.name for entrant in found]
+    names = [JUDGE, TRUTH, *(entrant.name for entrant in found)]
     twice = [name for name in names if names.count(name) > 1] or [
         entrant.name
         for entrant in found

@@ -29,6 +29,10 @@ def artifact(name: str, precision: str) -> str:
     return name if precision == "fp32" else f"{name}-{precision}"
 
 
+JUDGE = "judge"  # the driver that looks through every segmenter, in place of a segmenter's name
+TRUTH = "truth"  # the simulator's own labels, in place of a segmenter's name
+
+
 def place(town: str, weathers: str) -> str:
     """Name a town under a group of weathers in file names and job names."""
     return file_stem(town) if weathers == "training" else f"{file_stem(town)}-{weathers}"

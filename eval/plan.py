@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from roadworthy.eval.entrants import Entrant, entrants, has_critic, has_gambler, rows
-from roadworthy.eval.folder import StudyFolder, artifact, file_stem, place
+from roadworthy.eval.folder import JUDGE, TRUTH, StudyFolder, artifact, file_stem, place
 from roadworthy.eval.schedule import Job
 from roadworthy.eval.stages import EXAMPLES
 from roadworthy.eval.study import DrivePlan, ExistingData, LatencyPlan, RecordingPlan, StudyConfig, TrainPlan
@@ -56,9 +56,18 @@ def make_jobs(study: StudyConfig, folder: StudyFolder) -> list[Job]:
     if (drive := study.drive) is not None:
         jobs.append(_demonstrate(study, drive, folder))
         jobs += [_sketch(study, drive, folder, town) for town in drive.test_towns]
+        if has_judge(study):
+            jobs += [_learn_judge(drive, folder, policy_seed) for policy_seed in drive.policy_seeds]
+            jobs += [
+                _drive_on_truth(study, drive, folder, policy_seed, town)
+                for policy_seed in drive.policy_seeds
+                for town in drive.test_towns
+                if town in drive.train_towns
+            ]
         for entrant in members:
             for policy_seed in drive.policy_seeds:
-                jobs.append(_learn(study, drive, folder, entrant, policy_seed))
+                if not has_judge(study):
+                    jobs.append(_learn(study, drive, folder, entrant, policy_seed))
                 jobs += [
                     _drive(study, drive, folder, entrant, policy_seed, town, weathers)
                     for town in drive.test_towns
@@ -70,6 +79,11 @@ def make_jobs(study: StudyConfig, folder: StudyFolder) -> list[Job]:
 def driven_precision(study: StudyConfig, drive: DrivePlan) -> str:
     """Return the precision of the segmenters that drive."""
     return drive.precision or study.precisions[0]
+
+
+def has_judge(study: StudyConfig) -> bool:
+    """Tell whether one driver looks through every segmenter, instead of each having its own."""
+    return study.drive is not None and study.drive.observation != "latents"
 
 
 def _made(study: StudyConfig) -> tuple[str, ...]:
@@ -172,7 +186,7 @@ def _finetune(study: StudyConfig, plan: TrainPlan, folder: StudyFolder, entrant:
 
 def _make(study: StudyConfig, folder: StudyFolder, entrant: Entrant, precision: str) -> Job:
     """Make the model file of one segmenter in one precision, and the encoder that its driver looks through."""
-    drives = study.drive is not None and precision == driven_precision(study, study.drive)
+    drives = study.drive is not None and not has_judge(study) and precision == driven_precision(study, study.drive)
     named = artifact(entrant.name, precision)
     outputs = [folder.model(named), *([folder.encoder(entrant.name)] if drives else [])]
     config: dict[str, Any] = {"name": entrant.name, "encoder": drives}
@@ -272,6 +286,14 @@ def _learn(study: StudyConfig, plan: DrivePlan, folder: StudyFolder, entrant: En
     )  # fmt: skip
 
 
+def _learn_judge(plan: DrivePlan, folder: StudyFolder, policy_seed: int) -> Job:
+    config = {"policy_seed": policy_seed, "imitation_steps": plan.imitation_steps}
+    return Job(
+        f"learn-{JUDGE}-p{policy_seed}", "learn_judge", "teaching the judge", config, ("demonstrate",),
+        _paths(folder, folder.driver(JUDGE, policy_seed)), seconds=START_S + IMITATE_S * plan.imitation_steps,
+    )  # fmt: skip
+
+
 def _suite(study: StudyConfig, plan: DrivePlan, town: str, weathers: str) -> dict[str, Any]:
     # Another suite, because its drives are others; the routes, traffic and seeds are the same.
     name = study.name if weathers == "training" else f"{study.name}-{weathers}"
@@ -285,17 +307,35 @@ def _suite(study: StudyConfig, plan: DrivePlan, town: str, weathers: str) -> dic
 def _drive(
     study: StudyConfig, plan: DrivePlan, folder: StudyFolder, entrant: Entrant, policy_seed: int, town: str, weathers: str
 ) -> Job:
-    routes = plan.straight_routes + plan.one_turn_routes + plan.navigation_routes
+    model = artifact(entrant.name, driven_precision(study, plan))
+    judged = has_judge(study)
+    driver = JUDGE if judged else entrant.name
     config = {
-        "name": entrant.name, "model": artifact(entrant.name, driven_precision(study, plan)), "policy_seed": policy_seed,
+        "name": entrant.name, "model": model, "driver": driver, "policy_seed": policy_seed,
         **_suite(study, plan, town, weathers),
     }  # fmt: skip
     return Job(
         f"drive-{entrant.name}-p{policy_seed}-{place(town, weathers)}", "drive", f"driving {entrant.label} in {town}", config,
-        (f"learn-{entrant.name}-p{policy_seed}",),
-        _paths(folder, folder.episodes(entrant.name, policy_seed, town, weathers)),
-        seconds=START_S + TOWN_S + STEP_S * ROUTE_STEPS * routes,
+        (f"learn-{driver}-p{policy_seed}", *((f"export-{model}",) if judged else ())),
+        _paths(folder, folder.episodes(entrant.name, policy_seed, town, weathers)), seconds=_drive_s(plan),
     )  # fmt: skip
+
+
+def _drive_on_truth(study: StudyConfig, plan: DrivePlan, folder: StudyFolder, policy_seed: int, town: str) -> Job:
+    """Let the judge drive a training town on the simulator's labels: what it can do there decides whether it may judge."""
+    config = {
+        "name": TRUTH, "model": None, "driver": JUDGE, "policy_seed": policy_seed, **_suite(study, plan, town, "training"),
+    }  # fmt: skip
+    return Job(
+        f"drive-{TRUTH}-p{policy_seed}-{file_stem(town)}", "drive", f"driving on true labels in {town}", config,
+        (f"learn-{JUDGE}-p{policy_seed}",), _paths(folder, folder.episodes(TRUTH, policy_seed, town)), seconds=_drive_s(plan),
+    )  # fmt: skip
+
+
+def _drive_s(plan: DrivePlan) -> float:
+    """Return the seconds of one driver's drives in one town."""
+    routes = plan.straight_routes + plan.one_turn_routes + plan.navigation_routes
+    return START_S + TOWN_S + STEP_S * ROUTE_STEPS * routes
 
 
 def _sketch(study: StudyConfig, plan: DrivePlan, folder: StudyFolder, town: str) -> Job:

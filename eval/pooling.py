@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from roadworthy.eval.image_scores import (
     read_scores,
     resample_images,
 )
-from roadworthy.eval.statistics import estimate, mean_over_seeds
+from roadworthy.eval.statistics import Estimate, estimate, mean_over_seeds
 from roadworthy.runtime.taxonomy import Taxonomy
 
 POOLED = ("metrics", "per_class", "per_group", "reliability", "severity_contributions")
@@ -41,22 +42,34 @@ def pool(evaluations: Sequence[Mapping[str, Any]], taxonomy: Taxonomy, *, seed: 
     }
     return {
         "metrics": {
-            name: estimate(mean_over_seeds([found[name] for found in of_seed]), resampling).to_dict() for name in of_seed[0]
+            name: _within(estimate(mean_over_seeds([found[name] for found in of_seed]), resampling), name).to_dict()
+            for name in of_seed[0]
         },
         "per_class": {
             **{key: _means([found["per_class"][key] for found in evaluations]) for key in ("iou", "bf", "hausdorff_px")},
-            **{f"{name}_interval": ends for name, ends in class_intervals(classes, resampling).items()},
+            **{
+                f"{name}_interval": [ends and [max(ends[0], 0.0), min(ends[1], 1.0)] for ends in each]
+                for name, each in class_intervals(classes, resampling).items()
+            },
         },
         "per_group": {
             str(group): {
                 "classes": list(taxonomy.groups[group]),
-                **estimate(mean_over_seeds([found[group] for found in of_group]), resampling).to_dict(),
+                **_within(estimate(mean_over_seeds([found[group] for found in of_group]), resampling), "miou").to_dict(),
             }
             for group in of_group[0]
         },
         "reliability": np.sum([found["reliability"] for found in evaluations], axis=0).tolist(),
         "severity_contributions": np.mean([found["severity_contributions"] for found in evaluations], axis=0).tolist(),
     }
+
+
+def _within(found: Estimate, metric: str) -> Estimate:
+    """Cut an interval at what the metric can be: none is below 0, and all but the distance are at most 1.
+
+    A t interval over two or three seeds does not know this.
+    """
+    return replace(found, low=max(found.low, 0.0), high=found.high if metric == "hausdorff_px" else min(found.high, 1.0))
 
 
 def drift(

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from roadworthy.agent.episodes import Episode, read_episodes
 from roadworthy.eval.driving import compare_drives, drive_summary, finished_share, fit_to_judge, usable
 from roadworthy.eval.entrants import Entrant, entrants, in_sample_severity, rows
-from roadworthy.eval.folder import StudyFolder, artifact
+from roadworthy.eval.folder import TRUTH, StudyFolder, artifact
 from roadworthy.eval.image_scores import compare_scores
+from roadworthy.eval.plan import has_judge
 from roadworthy.eval.pooling import drift, pool
 from roadworthy.eval.statistics import Difference
 from roadworthy.eval.study import DrivePlan, ExistingData, RecordingPlan, StudyConfig, study_data
@@ -63,6 +64,7 @@ def collect(folder: StudyFolder, study: StudyConfig, markers: Mapping[str, Mappi
     drives = {
         row: [drive for entrant in each for drive in _drives(folder, study, entrant.name)] for row, each in members.items()
     }
+    judge = _judge_on_truth(folder, study)
     comparisons = compare_scores(ranked, seed=study.seed)
     if all(drives.values()):
         comparisons |= _compare_drives(members, drives, study.seed)
@@ -95,9 +97,10 @@ def collect(folder: StudyFolder, study: StudyConfig, markers: Mapping[str, Mappi
             "convention": first["convention"],
         },
         "floors": {name: marker["result"] for name, marker in markers.items() if name.startswith("floor-")},
+        "judge_finished": None if judge is None else finished_share(judge),
         "segmenters": [
             _segmenter(folder, study, markers, each, {key: found[row] for key, found in evaluations.items()}, taxonomy,
-                       latency, drives[row])
+                       latency, drives[row], judge)
             for row, each in members.items()
         ],
         "comparisons": {metric: [_difference(pair) for pair in pairs] for metric, pairs in comparisons.items()},
@@ -149,6 +152,15 @@ def _drives(folder: StudyFolder, study: StudyConfig, name: str) -> list[Drive]:
     ]
 
 
+def _judge_on_truth(folder: StudyFolder, study: StudyConfig) -> list[Episode] | None:
+    """Read what the judge drives on the simulator's labels in the training towns; None where each segmenter has a driver."""
+    if (plan := study.drive) is None or not has_judge(study):
+        return None
+    towns = [town for town in plan.test_towns if town in plan.train_towns]
+    files = [folder.episodes(TRUTH, seed, town) for seed in plan.policy_seeds for town in towns]
+    return usable(episode for file in files for episode in read_episodes(file))
+
+
 def _compare_drives(
     members: Mapping[str, Sequence[Entrant]], drives: Mapping[str, Sequence[Drive]], seed: int
 ) -> dict[str, list[Difference]]:
@@ -174,6 +186,7 @@ def _segmenter(
     taxonomy: Taxonomy,
     latency: Mapping[str, Any] | None,
     drives: Sequence[Drive],
+    judge: Sequence[Episode] | None,
 ) -> dict[str, Any]:
     """Put together what the page shows of one row: the seeds of one training, or a ready model."""
     head, plan = members[0], study.train
@@ -219,7 +232,8 @@ def _segmenter(
             ]
         },
         "training_finished": finished_share(training) if training else None,
-        "fit_to_judge": fit_to_judge(training),
+        # A driver of its own must be able to drive on this segmenter; the judge, on what is true.
+        "fit_to_judge": fit_to_judge(training if judge is None else judge),
     }
 
 

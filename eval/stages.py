@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roadworthy.eval.folder import StudyFolder, artifact
+from roadworthy.eval.folder import JUDGE, TRUTH, StudyFolder, artifact
 from roadworthy.runtime.files import atomic_path, write_text
 
 if TYPE_CHECKING:
@@ -344,16 +344,41 @@ def _reinforce(policy: Any, config: Config, folder: StudyFolder, progress: Progr
     return fine_tune(policy, folder.encoder(name), plan, lambda text, done: progress(f"{name}: {text}", done))
 
 
+def learn_judge(root: Path, config: Config, progress: Progress) -> Facts:
+    """Train the driver that looks through every segmenter: imitation of the expert on true labels and depth."""
+    import torch
+
+    from roadworthy.agent.demonstrations import Demonstrations
+    from roadworthy.agent.imitation import CloneConfig, clone
+    from roadworthy.agent.lessons import SegDepthLesson
+    from roadworthy.agent.policy import save_policy
+
+    torch.set_num_threads(1)
+    folder, seed = StudyFolder(root), config["policy_seed"]
+    shown = Demonstrations.load(folder.demonstrations)
+    cloned = clone(SegDepthLesson(shown), shown, CloneConfig(steps=config["imitation_steps"], seed=seed, threads=1), progress)
+    facts: Facts = {"policy_seed": seed, "imitation": {"loss": cloned.train_loss, "validation": cloned.validation}}
+    save_policy(cloned.policy, folder.driver(JUDGE, seed), facts, cloned.examples)
+    return facts
+
+
 def drive(root: Path, config: Config, progress: Progress) -> Facts:
     """Judge one driver on the routes of one town, and keep what its segmenter saw around each infraction."""
     from roadworthy.agent.drive import Driver, evaluate_policy
     from roadworthy.eval.sightings import predict_sights
 
     folder, name, seed = StudyFolder(root), config["name"], config["policy_seed"]
-    driver = Driver(name, folder.encoder(name), folder.driver(name, seed), seed)
+    if config["model"] is None:
+        looks = Path(TRUTH)
+    else:
+        looks = folder.model(config["model"]) if config["driver"] == JUDGE else folder.encoder(name)
+    driver = Driver(name, looks, folder.driver(config["driver"], seed), seed)
     file = folder.episodes(name, seed, config["town"], config["weathers"])
     episodes = evaluate_policy(driver, suite(config), file, lambda text, done: progress(text, 0.97 * done))
-    frames = predict_sights(file, folder.model(config["model"]), lambda text, done: progress(text, 0.97 + 0.03 * done))
+    frames = 0
+    if config["model"] is not None:
+        seen = folder.model(config["model"])
+        frames = predict_sights(file, seen, lambda text, done: progress(text, 0.97 + 0.03 * done))
     goals = sum(episode.ended == "goal" for episode in episodes)
     return {"episodes": len(episodes), "goals": goals, "frames_of_infractions": frames}
 

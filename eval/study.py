@@ -16,6 +16,7 @@ from roadworthy.runtime.files import write_text
 
 WEATHERS = ("training", "held-out")  # groups of named weathers, see agent.weather
 PRECISIONS = ("fp32", "fp16", "int8")
+OBSERVATIONS = ("latents", "segmentation-depth")
 DEVICES = ("cpu", "auto", "cuda")
 
 
@@ -87,6 +88,9 @@ class LatencyPlan:
 class DrivePlan:
     """How each segmenter's drivers learn and are judged; the same policy seeds and routes for every segmenter."""
 
+    # What the drivers see: "latents" (each segmenter gets a driver of its own), or "segmentation-depth": one driver per policy
+    # seed, taught on the simulator's true labels and depth, looks through every segmenter in turn (its labels, true depth).
+    observation: str = "latents"
     policy_seeds: tuple[int, ...] = (0,)
     train_towns: tuple[str, ...] = ("Grid01",)
     demonstration_steps: int = 4000  # of 0.1 s, by the expert, recorded once for all segmenters
@@ -234,6 +238,12 @@ def check_study(study: StudyConfig, source: str) -> None:
         raise BadInput(
             f"{source}: drive.precision is {drive.precision!r}, expected one of the study's precisions: "
             f"{', '.join(study.precisions)}"
+        )
+    if drive is not None and drive.observation not in OBSERVATIONS:
+        raise BadInput(f"{source}: drive.observation is {drive.observation!r}, expected {' or '.join(map(repr, OBSERVATIONS))}")
+    if drive is not None and drive.observation != "latents" and drive.reinforcement_steps:
+        raise BadInput(
+            f"{source}: drive.reinforcement_steps is {drive.reinforcement_steps}, expected 0: the judge imitates only"
         )
     if study.device not in DEVICES:
         raise BadInput(f"{source}: device is {study.device!r}, expected one of {', '.join(DEVICES)}")

@@ -126,7 +126,12 @@ def _limits(results: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
     """Say what the study cannot know."""
     sentences = []
     driven, trained = results["study"]["drive"] is not None, results["study"]["train"] is not None
-    if driven and not _fit(results):
+    if driven and results["judge_finished"] is not None and not _fit(results):
+        sentences.append(
+            "Driving decides nothing here: on true labels the judge itself finishes only "
+            f"{results['judge_finished']:.0%} of the routes of the training town without help. Train it for longer."
+        )
+    elif driven and not _fit(results):
         shares = []
         for segmenter in results["segmenters"]:
             share = segmenter["training_finished"]
@@ -148,7 +153,8 @@ def _limits(results: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
             "cases. Train a third."
         )
     if driven and len(results["seeds"]["policy"]) < 2:
-        sentences.append("Each segmenter has one driver: the luck of the policy's training is not in the driving intervals.")
+        whose = "Each segmenter has one driver" if results["judge_finished"] is None else "One judge drove all segmenters"
+        sentences.append(f"{whose}: the luck of the policy's training is not in the driving intervals.")
     in_sample = [labels[str(s["name"])] for s in results["segmenters"] if s["in_sample_severity"]]
     if in_sample:
         sentences.append(

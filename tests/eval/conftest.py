@@ -141,7 +141,7 @@ def make_results(completion: float = 0.8, name: str = HOSTILE) -> dict[str, Any]
         "name": "test", "title": f"Test data, no real study {name}", "command": f"roadworthy compare {name}", "seconds": 600.0,
         "stages": {"record-train": 60.0, "latency": 12.0}, "machine": machine.describe().to_dict(), "revision": "0" * 12,
         "study": study_data(PRESETS["quick"]),
-        "precisions": ["fp32", "int8"], "floors": {},
+        "precisions": ["fp32", "int8"], "floors": {}, "judge_finished": None,
         "latency": {
             "rows": [latency_row(labels, "fp32", 7.4), latency_row([f"{label}-int8" for label in labels], "int8", 5.1)],
             "warnings": [], "rounds": 150, "threads": None,

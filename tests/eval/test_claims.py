@@ -87,6 +87,21 @@ def test_seeds_that_differ_more_than_the_objectives_do_hide_a_difference() -> No
     assert judge_claims(scattered, CAMVID, claims=claim)[0].answer == "not seen"
 
 
+def test_a_pooled_figure_is_the_mean_of_the_seeds_within_what_it_can_be() -> None:
+    found = [
+        evaluation(right, 40 + i, contours) for i, (right, contours) in enumerate(((0.55, 0.05), (0.62, 0.6), (0.69, 0.3)))
+    ]
+    pooled = pool(found, CAMVID)
+    each = [ImageScores.from_dict(one["per_image"], len(CAMVID)) for one in found]
+    assert pooled["metrics"]["miou"]["value"] == pytest.approx(np.mean([mean_iou(one.confusions.sum(axis=0)) for one in each]))
+    for name, figure in pooled["metrics"].items():
+        assert 0 <= figure["low"] <= figure["value"] <= figure["high"]
+        assert figure["high"] <= 1 or name == "hausdorff_px"
+    assert pooled["metrics"]["bf"]["low"] == 0  # three seeds that far apart say next to nothing
+    assert all(0 <= low <= high <= 1 for low, high in pooled["per_class"]["bf_interval"])
+    assert pool(found[:1], CAMVID)["metrics"] == found[0]["metrics"]
+
+
 def test_many_confusions_at_once_score_as_one_by_one() -> None:
     rng = np.random.default_rng(0)
     scores = ImageScores.from_dict(evaluation(0.6, 1)["per_image"], len(CAMVID))

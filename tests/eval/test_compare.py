@@ -332,6 +332,20 @@ def test_a_wide_study_has_a_plan_that_can_be_ordered(tmp_path: Path) -> None:
     }
 
 
+def test_one_judge_drives_every_segmenter(tmp_path: Path) -> None:
+    assert QUICK.drive is not None
+    judged = replace(QUICK.drive, observation="segmentation-depth", policy_seeds=(0, 1), reinforcement_steps=0)
+    jobs = {job.name: job for job in order(make_jobs(replace(QUICK, drive=judged), StudyFolder(tmp_path))).jobs}
+    assert [name for name in jobs if name.startswith("learn-")] == ["learn-judge-p0", "learn-judge-p1"]
+    assert {job.needs for name, job in jobs.items() if name.startswith("learn-")} == {("demonstrate",)}
+    drive = jobs["drive-gambling-s0-p1-Crooked01"]
+    assert drive.needs == ("learn-judge-p1", "export-gambling-s0")
+    assert (drive.config["driver"], drive.config["model"]) == ("judge", "gambling-s0")
+    # What the judge can do is measured on true labels, in the towns it learnt in.
+    assert {name for name in jobs if name.startswith("drive-truth")} == {"drive-truth-p0-Grid01", "drive-truth-p1-Grid01"}
+    assert not any("encoder" in output for job in jobs.values() for output in job.outputs)
+
+
 def test_a_study_without_driving_has_no_simulator_in_it(tmp_path: Path) -> None:
     data = ExistingData("camvid:somewhere")
     study = replace(QUICK, train_data=data, test_data=data, drive=None, latency=None)

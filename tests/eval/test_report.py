@@ -116,6 +116,43 @@ def test_nothing_measured_is_a_dash_not_a_crash() -> None:
     assert "–" in text
 
 
+def test_a_judge_that_cannot_drive_on_the_truth_judges_nobody() -> None:
+    results = make_results(completion=0.1)
+    results["judge_finished"] = 0.25
+    assert any("on true labels the judge itself finishes only 25%" in sentence for sentence in verdict(results)[1])
+    text = make_page(results).text
+    assert "sees each segmenter's labels in turn" in text
+    assert "on true labels it finished 25% of the routes" in text
+
+
+def test_a_study_without_driving_and_latency_says_nothing_of_them() -> None:
+    results = make_results()
+    results["study"]["drive"] = results["study"]["latency"] = results["latency"] = None
+    results["episodes"], results["towns"] = [], {}
+    results["machine"]["load_1min"] = None
+    for segmenter in results["segmenters"]:
+        segmenter["drive"], segmenter["latency"] = dict.fromkeys(segmenter["drive"]), None
+        segmenter["training_finished"], segmenter["fit_to_judge"] = None, False
+    results["comparisons"] = {key: pairs for key, pairs in results["comparisons"].items() if "miou" in key}
+    page = make_page(results)
+    for word in ("Closed-loop", "Latency", "Driving", "km between", "p50", "policy"):
+        assert word not in page.text.split("The whole configuration")[0]
+    assert "mean IoU" in page.text
+    anchors = [value[1:] for value in page.attributes("href") if value.startswith("#")]
+    assert set(anchors) <= set(page.attributes("id"))
+
+
+def test_seeds_stand_one_by_one_below_the_row_that_pools_them() -> None:
+    results = make_results()
+    for segmenter in results["segmenters"]:
+        segmenter["seeds"] = [{**segmenter["seeds"][0], "seed": seed, "name": f"s{seed}"} for seed in (0, 1)]
+    results["seeds"]["training"] = [0, 1]
+    page = make_page(results)
+    assert "The training seeds one by one" in page.text
+    assert "A row pools the training seeds" in page.text
+    assert any("Two training seeds say too little" in sentence for sentence in verdict(results)[1])
+
+
 def pair(first: str, second: str, value: float, *, apart: bool) -> dict[str, Any]:
     return {"first": first, "second": second, "value": value, "distinguishable": apart}
 

@@ -73,6 +73,8 @@ def test_a_short_study_gets_the_defaults() -> None:
         ({"train": {"crop": [240]}}, "train.crop is [240], expected two numbers"),
         ({"latency": {"batches": [1, 0]}}, "latency.batches[1] is 0"),
         ({"models": [{"name": "theirs"}]}, "path is missing"),
+        ({"drive": {"observation": "frames"}}, "drive.observation is 'frames', expected 'latents' or 'segmentation-depth'"),
+        ({"drive": {"observation": "segmentation-depth"}}, "drive.reinforcement_steps is 300, expected 0"),
         ({"device": "tpu"}, "device is 'tpu', expected one of cpu, auto, cuda"),
     ],
 )
@@ -119,7 +121,7 @@ def test_every_model_meets_every_objective_and_ready_ones_take_part() -> None:
 
 
 def test_a_ready_model_cannot_take_the_name_of_a_trained_one() -> None:
-    for name in ("cross-entropy", "cross-entropy-s0"):
+    for name in ("cross-entropy", "cross-entropy-s0", "judge", "truth"):
         study = study_from({"name": "mine", "models": [{"name": name, "path": "x.onnx"}]}, "s")
         with pytest.raises(BadInput, match="two segmenters would be called"):
             entrants(study)
