@@ -9,8 +9,10 @@ label map and depth; everything else is the same. One step is one tick of 0.1 s.
   that lost its route, is put back on it. It is truncated by a time-out from the route's length, or when the car has not moved
   for `blocked_s`.
 
-A simulator that dies in an episode truncates it with `info["ended"] == "error"`; the next `reset` starts another one. With a
-seed, `reset` reloads an embedded town, so that the same seed gives the same episode to the last pixel.
+A simulator that dies in an episode truncates it with `info["ended"] == "error"`; the next `reset` starts another one, or raises
+`SimulatorLost` where there was traffic: the client of this process is then spoilt (see `stage.py`), so long jobs are run in a
+process that someone watches. With a seed, `reset` reloads an embedded town, so that the same seed gives the same episode to the
+last pixel.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ class RouteEnv(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         try:
             outcome = self._ride.step(ego.advance(steer, throttle, brake), ego.mass_kg, ego.put_back)
         except SimulatorLost as error:
-            self._stage.drop()
+            self._stage.lose()
             outcome = self._ride.broken_off("error", str(error))
         return outcome.observation, outcome.reward, outcome.terminated, outcome.truncated, outcome.info
 

@@ -72,7 +72,10 @@ class SharedDrive:
         return [(ride.observation, ride.facts()) for ride in self._rides]
 
     def step(self, actions: npt.NDArray[np.float32]) -> list[Step]:
-        """Drive all egos for one tick with `actions` `[k, 3]`. Raises `BadInput` for actions that are not finite numbers."""
+        """Drive all egos for one tick with `actions` `[k, 3]`.
+
+        Raises `BadInput` for actions that are not finite numbers, `SimulatorLost` for a server that was lost with its client.
+        """
         if not self._rides:
             raise BadInput("step() before reset(): call reset() first")
         if np.shape(actions) != (len(self._rides), 3):
@@ -82,7 +85,7 @@ class SharedDrive:
             return self._drive(pedals)
         except SimulatorLost as error:
             lost = [ride.broken_off("error", str(error)) for ride in self._rides]
-            self.stage.drop()
+            self.stage.lose()
             self._begin_world()
             return [Step(outcome, ride.observation) for outcome, ride in zip(lost, self._rides, strict=True)]
 

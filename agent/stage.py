@@ -1,4 +1,8 @@
-"""The simulator with the egos in it: started when first needed, and started again after it was lost."""
+"""The simulator with the egos in it: started when first needed, and started again after it was lost.
+
+A client whose Traffic Manager has lost its server cannot go on: it aborts, or the next tick of any world, on any server, waits
+for that manager for ever (both seen with client 0.9.16). Such a process is spoilt; whoever watches it starts another.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,8 @@ Result = TypeVar("Result")
 class Stage:
     """One server, one client, one world, and its egos, who stay the same for as long as the server lives."""
 
+    spoilt = False  # of this process
+
     def __init__(self, config: DriveConfig, cameras: Sequence[Sequence[str]]) -> None:
         """Prepare for one ego for each of `cameras`, the kinds of camera that it needs beside the colour camera."""
         self._config = config
@@ -26,7 +32,9 @@ class Stage:
         self.egos: list[Ego] = []
 
     def ready(self) -> World:
-        """Return the world with its egos; starts the simulator if it does not run."""
+        """Return the world with its egos; starts the simulator if it does not run. Raises `SimulatorLost` when it cannot."""
+        if Stage.spoilt:
+            raise SimulatorLost("a server was lost with traffic in it, and its client with it: go on in another process")
         if not self.egos:
             self.session = Session.open(carla=self._config.carla, map=self._config.town)
             self._enter(self.session)
@@ -38,7 +46,7 @@ class Stage:
             try:
                 return work(self.ready())
             except SimulatorLost:
-                self.drop()
+                self.lose()
         return work(self.ready())
 
     def start_afresh(self) -> None:
@@ -52,7 +60,14 @@ class Stage:
             self.session.reload()
             self._enter(self.session)
         except SimulatorLost:
-            self.drop()
+            self.lose()
+
+    def lose(self) -> None:
+        """Give up a simulator that was lost."""
+        Stage.spoilt |= any(ego.world.crowded for ego in self.egos)
+        session, self.egos, self.session = self.session, [], None
+        if session is not None:
+            session.close()
 
     def drop(self) -> None:
         """End the traffic, the session and an embedded town."""

@@ -84,6 +84,11 @@ class World:
         """Give the lights back that `ego` had turned for itself."""
         self._lights_given = {junction: holder for junction, holder in self._lights_given.items() if holder is not ego}
 
+    @property
+    def crowded(self) -> bool:
+        """Whether there is traffic, and a Traffic Manager in this process."""
+        return self._traffic is not None
+
     def clear(self) -> None:
         """Take the traffic away."""
         if self._traffic is not None:

@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 
 from roadworthy.agent.camera import CameraFeed, CameraRig
-from roadworthy.agent.session import SimulatorLost
+from roadworthy.agent.rules import DriveConfig
+from roadworthy.agent.session import SimulatorLost, free_port
+from roadworthy.agent.stage import Stage
 from roadworthy.agent.supervisor import supervise
+from roadworthy.runtime.errors import BadInput
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,19 @@ def test_a_hanging_server_truncates_the_episode_and_is_replaced(found: dict[str,
     assert found["waited_s"] < 40.0
     assert not found["town_left"]
     assert found["after"] is None
+
+
+@pytest.mark.parametrize("crowded", [True, False])
+def test_a_server_lost_with_a_traffic_manager_spoils_the_process(crowded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stage, "spoilt", False)
+    stage = Stage(DriveConfig(carla=f"127.0.0.1:{free_port()}"), [()])
+    ego: Any = SimpleNamespace(world=SimpleNamespace(crowded=crowded))
+    stage.egos = [ego]
+    stage.lose()
+    # Without traffic it goes on: it looks for a server again.
+    error, message = (SimulatorLost, "another process") if crowded else (BadInput, "no CARLA server")
+    with pytest.raises(error, match=message):
+        stage.attempt(lambda world: world)
 
 
 class FakeCamera:
