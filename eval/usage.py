@@ -16,6 +16,7 @@ from roadworthy.runtime.files import write_text
 
 SAMPLE_S = 2.0  # [s] between two looks at the processes
 INTERVAL_S = 10.0  # [s] of the intervals that are kept
+CROWDED = 0.10  # of the machine's time taken by other programs, above which `Usage.words` says so
 BUSY = 0.85  # of the cores' time in an interval, above which all of them count as busy
 
 
@@ -64,6 +65,7 @@ class Usage:
     elapsed_s: float
     cpu_s: float
     intervals: Sequence[Interval]
+    others: float = 0.0  # share of this machine's time that other programs took, 0..1
 
     @property
     def busy(self) -> float:
@@ -83,6 +85,8 @@ class Usage:
             f"all of them {100 * self.full_share:.0f} % of the time"
         )
         whole = [one for one in self.intervals if one.end_s - one.start_s >= INTERVAL_S]
+        if self.others >= CROWDED:
+            text += f" (other programs took {100 * self.others:.0f} % of this machine)"
         idlest = min(whole, key=lambda one: one.busy, default=None)
         if idlest is None or idlest.busy >= BUSY:
             return text
@@ -96,6 +100,7 @@ class UsageLog:
         """Begin now, on `cores` cores."""
         self._cores = cores
         self._begun = self._sampled = time.monotonic()
+        self._machine_s = _machine_seconds()
         self._ended_s = self._counted_s = self._since_s = 0.0
         self._intervals: list[Interval] = []
         self._jobs: tuple[str, ...] = ()
@@ -128,7 +133,9 @@ class UsageLog:
             return
         now_s = time.monotonic() - self._begun
         self._close_interval(now_s, self._ended_s, 0.0)
-        usage = Usage(self._cores, round(now_s, 1), round(max(self._ended_s, self._counted_s), 1), self._intervals)
+        cpu_s = round(max(self._ended_s, self._counted_s), 1)
+        taken = (_machine_seconds() - self._machine_s - cpu_s) / (max(now_s, 1e-9) * (psutil.cpu_count() or 1))
+        usage = Usage(self._cores, round(now_s, 1), cpu_s, self._intervals, round(min(max(taken, 0.0), 1.0), 3))
         calls = [*_calls(path), {**asdict(usage), "busy": round(usage.busy, 3), "full_share": round(usage.full_share, 3)}]
         write_text(path, json.dumps(calls, indent=1))
 
@@ -139,8 +146,14 @@ def read_usage(path: Path) -> list[Usage]:
     for call in _calls(path):
         with contextlib.suppress(KeyError, TypeError):
             intervals = [Interval(**{**one, "jobs": tuple(one["jobs"])}) for one in call["intervals"]]
-            found.append(Usage(call["cores"], call["elapsed_s"], call["cpu_s"], intervals))
+            found.append(Usage(call["cores"], call["elapsed_s"], call["cpu_s"], intervals, call["others"]))
     return found
+
+
+def _machine_seconds() -> float:
+    """Return the processor time [s] that everything on this machine has taken since it started."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
 
 
 def _calls(path: Path) -> list[dict[str, Any]]:

@@ -59,6 +59,7 @@ def test_the_shares_are_those_of_hand_made_intervals() -> None:
     assert usage.words() == f"{words}; least at 20 s (50 %: job2)"
     assert replace(usage, intervals=intervals(1.0, 0.9, 0.9, 0.9)).words().endswith("all of them 100 % of the time")
     assert Usage(2, 0.0, 0.0, []).busy == 0.0
+    assert "(other programs took 30 % of this machine)" in replace(usage, others=0.3).words()
 
 
 class Job:
@@ -88,6 +89,7 @@ def test_what_is_written_adds_up_and_is_read_back(tmp_path: Path, monkeypatch: p
     log.write(path)
     (usage,) = read_usage(path)
     assert (usage.cores, usage.elapsed_s, usage.cpu_s) == (2, 24.0, 36.0)
+    assert 0.0 <= usage.others <= 1.0
     assert [(one.start_s, one.end_s, one.busy, one.jobs) for one in usage.intervals] == [
         (0.0, 10.0, 1.0, ("a", "b")),
         (10.0, 20.0, 0.6, ("a",)),
