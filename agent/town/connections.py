@@ -97,6 +97,14 @@ class Connections:
             self._log(f"client {connection.number} reads too slowly: dropped")
             self.drop(connection)
 
+    def host_of(self, number: int) -> str | None:
+        """The address that a connection comes from; None when it is gone."""
+        connection = self._open.get(number)
+        try:
+            return str(connection.socket.getpeername()[0]) if connection else None
+        except OSError:  # it is about to be dropped
+            return None
+
     def drop(self, connection: Connection) -> None:
         """Close one connection; the others do not notice."""
         if connection.closed:

@@ -22,6 +22,7 @@ from roadworthy.agent.town import batch, calls_actors, calls_refused, calls_traf
 from roadworthy.agent.town.calls import Context, TrafficManagers, call
 from roadworthy.agent.town.connections import Connection, Connections
 from roadworthy.agent.town.loaded_map import MapShelf
+from roadworthy.agent.town.manager_watch import ManagerWatch, wake
 from roadworthy.agent.town.protocol import STATE_STREAM, Wire, ok, refusal, response
 from roadworthy.agent.town.streams import Streams
 from roadworthy.agent.town.world import Outlet, World
@@ -51,6 +52,7 @@ class Server:
         self._held: list[tuple[float, int, Connection, bytes]] = []  # answers that are held back
         self._complained: set[tuple[int, str]] = set()  # (client, call) of refusals in the log
         self._managers = TrafficManagers()
+        self._watch = ManagerWatch()
         self._running = True
         outlet = Outlet(self._streams.publish, self._streams.watched, self.port + 1)
         self.world = World(shelf or MapShelf(seed), map_name, seed, outlet)
@@ -68,6 +70,8 @@ class Server:
                 busy = self._connections.serve(self._patience(time.monotonic()))
                 self._streams.give_up(idle=not busy)
                 self._release()
+                for client in self._watch.overdue(time.monotonic()):
+                    self._wake_manager(client)
         finally:
             self._connections.close()
 
@@ -113,6 +117,7 @@ class Server:
         self._streams.forget(connection)
         if connection.unpacker is not None:
             self._managers.forget(connection.number)
+            self._watch.forget(connection.number)
             self._complained = {entry for entry in self._complained if entry[0] != connection.number}
 
     def _announce(self, stream: int) -> None:
@@ -138,6 +143,8 @@ class Server:
         if name == "tick_cue":
             self._park(connection, message_id, None)
             return
+        if name == "apply_batch":
+            self._watch.commanded(connection.number)
         self._context.client = connection.number
         error, result = call(self._context, name[:MAX_NAME], arguments, self._log)
         complaint = error or (None if waits or name == "apply_batch" else refusal(result))
@@ -173,7 +180,14 @@ class Server:
             time.sleep(max(left, 0.0))
             self._connections.send(connection, (data,))
         if ticks and managed:
+            self._watch.ticked(connection.number, time.monotonic())
             self.world.look()
+
+    def _wake_manager(self, client: int) -> None:
+        for port, (_, owner) in self._managers.by_port.items():
+            host = self._connections.host_of(client) if owner == client else None
+            if host is not None:  # not the address that the client says: nobody is called but who has called
+                wake(host, port, self._log)
 
 
 def _is_call(message: object) -> bool:

@@ -113,5 +113,5 @@ def refused(action: Callable[[], Any]) -> str:
 
 def another_client() -> carla.Client:
     client = carla.Client("127.0.0.1", PORT)
-    client.set_timeout(20.0)
+    client.set_timeout(60.0)  # the first lidar of a new installation waits for its kernels
     return client
