@@ -167,12 +167,12 @@ def run_jobs(
             usage.sample(running)
             time.sleep(POLL_S)
     finally:
-        usage.write(folder.usage)
         for worker in running.values():
             worker.ask_to_stop()
         deadline = time.monotonic() + STOP_GRACE_S
         for worker in running.values():
             worker.stop(deadline)
+        usage.write(folder.usage, running)
     return markers
 
 

@@ -127,13 +127,14 @@ class UsageLog:
         self._intervals.append(Interval(round(self._since_s, 1), round(now_s, 1), round(busy, 3), self._jobs))
         self._since_s, self._counted_s = now_s, max(cpu_s, self._counted_s)
 
-    def write(self, path: Path) -> None:
-        """Append what was seen to the file `path`; a call that ran nothing is not worth a line."""
+    def write(self, path: Path, running: Mapping[str, Timed]) -> None:
+        """Append what was seen to the file `path`, with what `running` jobs took that are broken off; nothing when none ran."""
         if not self._jobs:
             return
         now_s = time.monotonic() - self._begun
-        self._close_interval(now_s, self._ended_s, 0.0)
-        cpu_s = round(max(self._ended_s, self._counted_s), 1)
+        seconds = self._ended_s + sum(job.cpu_s() for job in running.values())
+        self._close_interval(now_s, seconds, 0.0)
+        cpu_s = round(max(seconds, self._counted_s), 1)
         taken = (_machine_seconds() - self._machine_s - cpu_s) / (max(now_s, 1e-9) * (psutil.cpu_count() or 1))
         usage = Usage(self._cores, round(now_s, 1), cpu_s, self._intervals, round(min(max(taken, 0.0), 1.0), 3))
         calls = [*_calls(path), {**asdict(usage), "busy": round(usage.busy, 3), "full_share": round(usage.full_share, 3)}]

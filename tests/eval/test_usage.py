@@ -76,7 +76,7 @@ def test_what_is_written_adds_up_and_is_read_back(tmp_path: Path, monkeypatch: p
     now = 100.0
     monkeypatch.setattr("roadworthy.eval.usage.time.monotonic", lambda: now)
     path = tmp_path / "usage.json"
-    UsageLog(2).write(path)
+    UsageLog(2).write(path, {})
     assert not path.exists()  # nothing ran
     log = UsageLog(2)
     for step in range(1, 13):  # 24 s: two jobs keep both cores busy for 12 s, then one of them goes on alone
@@ -85,8 +85,7 @@ def test_what_is_written_adds_up_and_is_read_back(tmp_path: Path, monkeypatch: p
         if step == 7:
             log.ended(12.0)
         log.sample(running)
-    log.ended(24.0)
-    log.write(path)
+    log.write(path, {"a": Job(24.0)})  # broken off
     (usage,) = read_usage(path)
     assert (usage.cores, usage.elapsed_s, usage.cpu_s) == (2, 24.0, 36.0)
     assert 0.0 <= usage.others <= 1.0
@@ -95,7 +94,8 @@ def test_what_is_written_adds_up_and_is_read_back(tmp_path: Path, monkeypatch: p
         (10.0, 20.0, 0.6, ("a",)),
         (20.0, 24.0, 0.5, ("a",)),
     ]
-    log.write(path)
+    log.ended(24.0)
+    log.write(path, {})
     assert len(read_usage(path)) == 2  # a study that was interrupted and went on
     assert json.loads(path.read_text())[0]["busy"] == 0.75
 
