@@ -69,7 +69,7 @@ class TownVecEnv(VecEnv):
             raise BadInput(f"workers is {workers} and egos {egos}, expected 1 or more of each")
         space = drive(view.observers(config, egos), config).space  # what is wrong with them is found here
         super().__init__(workers * egos, space, action_space())
-        self._egos, self._silence_s, self._on_restart = egos, silence_s, on_restart
+        self._egos, self._on_restart = egos, on_restart
         self._shared = shared_memory(space, self.num_envs)
         self._arrays = arrays_in(self._shared, space, self.num_envs)
         crews = [
@@ -77,7 +77,6 @@ class TownVecEnv(VecEnv):
             for worker, address in enumerate(addresses)
         ]
         self._workers = [_Worker(crew, self._shared, silence_s) for crew in crews]
-        self._sent: list[bool] = []  # whether each worker got the last actions
         self._next_seed = int(np.random.SeedSequence().generate_state(1)[0] % 2**31)
 
     def reset(self) -> Batch:
@@ -174,6 +173,7 @@ class TownVecEnv(VecEnv):
 
     def _start_again(self, worker: _Worker) -> list[dict[str, Any]]:
         """Start a failed worker again and return what its egos' first observations came with. Raises `WorkerFailed`."""
+        said = worker.said()
         while worker.failures < ATTEMPTS:
             self._on_restart(worker.failure)
             said = worker.said()
@@ -191,8 +191,9 @@ class _Worker:
 
     def __init__(self, crew: Crew, shared: Shared, silence_s: float) -> None:
         self.crew = crew
-        self.failures = 0  # in a row
-        self.failure = ""  # why it failed last; empty after a step
+        self.failures = 0  # without a step between them
+        self.failure = ""  # why it gave no answer; empty when it did
+        self._asked = ""
         self._shared, self._silence_s = shared, silence_s
         self._process: BaseProcess | None = None
         self._start()
@@ -216,6 +217,7 @@ class _Worker:
 
     def ask(self, what: str, argument: Any) -> None:
         """Send a request; a worker that is dead will not answer it."""
+        self._asked = what
         try:
             self._connection.send((what, argument))
         except OSError:
@@ -230,7 +232,8 @@ class _Worker:
                 if self._connection.poll(POLL_S):
                     kind, value = self._connection.recv()
                     if kind != "lost":
-                        self.failures, self.failure = 0, ""
+                        self.failures = 0 if self._asked == "step" else self.failures
+                        self.failure = ""
                         return kind, value
                     why = value
                     break

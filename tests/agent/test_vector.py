@@ -178,6 +178,14 @@ def test_a_worker_that_never_starts_is_given_up(tasks: ModuleType, model: Path) 
         vector.reset()
 
 
+def test_a_worker_that_gets_nowhere_is_given_up(tasks: ModuleType, model: Path) -> None:
+    with towns(View("latents", model), drive=tasks.Stumbling, workers=1) as vector:
+        vector.reset()
+        assert [vector.step(FORWARD[None])[2][0] for _ in range(2)] == [True, True]
+        with pytest.raises(WorkerFailed, match="3 of 3 attempts"):
+            vector.step(FORWARD[None])
+
+
 def test_what_is_asked_wrongly_is_refused_before_anything_starts(model: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="unknown observation 'smell'"):
         TownVecEnv(View("smell", model))

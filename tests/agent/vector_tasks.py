@@ -65,6 +65,14 @@ class Doomed(Treacherous):
         return super().reset(seed)
 
 
+class Stumbling(Treacherous):
+    """Begins well, and dies at every step."""
+
+    def step(self, actions: npt.NDArray[np.float32]) -> list[Step]:
+        self.harm = "SIGSEGV"
+        return super().step(actions)
+
+
 class Townsfolk(SharedDrive):
     """The real one; tells the process id of its town."""
 
