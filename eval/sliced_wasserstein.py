@@ -68,7 +68,8 @@ def patches(level: Floats, count: int, rng: np.random.Generator) -> Floats:
     chosen -= chosen.mean((0, 2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
     deviation = chosen.std((0, 2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
     chosen /= np.where(deviation > 0, deviation, 1)  # a level without any contrast stays zero
-    return chosen.reshape(len(chosen), channels * PATCH * PATCH)
+    flat: Floats = chosen.reshape(len(chosen), channels * PATCH * PATCH)
+    return flat
 
 
 def sliced_distance(left: Floats, right: Floats, directions: Floats) -> float:

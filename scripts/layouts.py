@@ -110,7 +110,7 @@ def score(run: Path, data: str | None, count: int | None, inception: Path | None
         scores = score_layouts(model, data, count=count, inception=network, seed=seed, progress=report)
     levels = ", ".join(f"{size}: {value:.1f}" for size, value in scores.swd.items())
     console.print(f"{scores.pictures} layouts against as many real ones; smaller is better")
-    console.print(f"SWD x 1000 by level [pixels]: {levels}; mean {scores.swd_mean:.1f}")
+    console.print(f"SWD x 1000 by level in pixels: {levels}; mean {scores.swd_mean:.1f}")
     console.print(f"MS-SSIM of pairs: {scores.ms_ssim:.4f} (real ones: {scores.ms_ssim_real:.4f})")
     if scores.fid is None:
         console.print("FID: not measured; it needs --inception FILE.onnx")

@@ -40,9 +40,9 @@ SHOWN, COLUMNS = 32, 8  # layouts of each kind in the picture
 
 @click.command(context_settings={"show_default": True})
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("studies/layouts"), help="Where the runs are kept.")
-@click.option("--steps", type=click.IntRange(1), default=8000, help="Updates; the paper: 50000.")
+@click.option("--steps", type=click.IntRange(1), default=6000, help="Updates; the paper: 50000.")
 @click.option("--width", type=click.IntRange(1), default=16, help="Channels of the networks; see docs/layouts.md.")
-@click.option("--keep-every", type=click.IntRange(1), default=2000, help="Updates between scored generators.")
+@click.option("--keep-every", type=click.IntRange(1), default=1500, help="Updates between scored generators.")
 @click.option("--seed", type=click.IntRange(0), default=0)
 @click.option("--only-page", is_flag=True, help="Write the page from what was measured before.")
 def main(folder: Path, steps: int, width: int, keep_every: int, seed: int, only_page: bool) -> None:

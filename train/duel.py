@@ -265,7 +265,7 @@ def _curves(folder: Path, start: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingExtra("tensorboard", "train", "Writing loss curves (or train with --no-tensorboard)") from error
-    return SummaryWriter(str(folder), purge_step=start)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=start)
 
 
 def _show(duel: Duel, output: Path, number: int, writer: Any) -> None:

@@ -201,8 +201,10 @@ def load_layouts(run: Path, update: int | None = None) -> LayoutModel:
             raise BadInput(f"{run}: a generator of {facts['kind']}, expected one of {KIND}")
         space = LayoutSpace(taxonomy_of(facts), bool(facts["void"]), bool(facts["rgb"]))
         height, width = (int(side) for side in facts["size"])
-        numbers = {name: int(facts[name]) for name in ("latent", "kernel", "width", "seed")}
-        config = LayoutConfig(data=str(facts["data"]), rgb=space.rgb, size=(height, width), **numbers)
+        latent, kernel, channels, seed = (int(facts[name]) for name in ("latent", "kernel", "width", "seed"))
+        config = LayoutConfig(
+            str(facts["data"]), space.rgb, (height, width), latent=latent, kernel=kernel, width=channels, seed=seed
+        )
         generator = _generator(config, space.channels).eval()
         built.append(LayoutModel(generator, space, config.data, config.size, config.seed))
         return generator
