@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from roadworthy.agent.baselines import RandomDriver
@@ -34,7 +35,7 @@ def _drive(report: Report, output: Path, world: DriveConfig, steps: int, keep_ev
     """Drive in a worker process; an attempt that a dying simulator ended is begun again."""
     progress = reporter(report)
     shutil.rmtree(output, ignore_errors=True)
-    env = open_env(View(FRAMES), world)
+    env = open_env(View(FRAMES), replace(world, truth=True))
     keeper = FrameKeeper(env, Recording.open(output, {"driver": "random", "steps": steps, "seed": seed}), keep_every)
     driver = RandomDriver(seed)
     try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
 from roadworthy.agent.episodes import Episode
+from roadworthy.agent.routes import Task
 from roadworthy.eval.driving import finished_share, unaided_completion, usable
 from roadworthy.eval.statistics import binomial_interval
 from roadworthy.runtime.errors import BadInput
@@ -52,10 +54,10 @@ def standing(name: str, episodes: Sequence[Episode]) -> Standing:
     chosen = usable(episodes)
     if not chosen:
         raise BadInput(f"{name}: no episodes; drive first")
-    by_task = {task: [episode for episode in chosen if episode.task == task] for task in sorted({e.task for e in chosen})}
+    by_task = {task: [episode for episode in chosen if episode.task == task] for task in get_args(Task)}
     return Standing(
         name,
-        {task: (round(finished_share(part) * len(part)), len(part)) for task, part in by_task.items()},
+        {task: (round(finished_share(part) * len(part)), len(part)) for task, part in by_task.items() if part},
         float(np.mean([unaided_completion(episode) for episode in chosen])),
         float(np.mean([episode.reward_sum for episode in chosen])),
         sum(episode.distance_m for episode in chosen) / 1000,

@@ -12,8 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roadworthy.agent.camera import CameraRig
 from roadworthy.agent.env import DriveConfig
 from roadworthy.agent.ground import Centroids, alpha_at, blend, measure_centroids
+from roadworthy.agent.ground_control import random_frames
 from roadworthy.agent.ground_learning import GroundConfig, learn_ground
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.taxonomy import CAMVID, TOWN
@@ -135,6 +137,15 @@ def test_the_policys_gradient_changes_the_encoder_and_the_segmenter_goes_on_from
     trained = load_config(tmp_path / "learning" / "round-00" / "segmenter" / "config.yaml")
     assert trained.init is not None
     assert Path(trained.init) == tmp_path / "learning" / "round-00" / "encoder"
+
+
+def test_a_random_driver_leaves_frames_to_measure_on(run: Path, tmp_path: Path) -> None:
+    world = DriveConfig(vehicles=(0, 0), walkers=(0, 0), rig=CameraRig(width_px=128, height_px=64), max_steps=40, threads=1)
+    random_frames(tmp_path / "frames", world, steps=60, keep_every=5, seed=3)
+    found = measure_centroids(load_run(run)[0], f"recording:{tmp_path / 'frames'}")
+    assert int(found.counts.sum()) > 0
+    seen = [name for name, there in zip(TOWN.classes, found.seen(), strict=True) if there]
+    assert {"road", "sky"} <= set(seen)
 
 
 def test_a_run_of_another_taxonomy_is_refused(tmp_path: Path) -> None:
