@@ -75,7 +75,8 @@ def bench(case: Case, rounds: int) -> dict[str, Any]:
 
 
 def _ratio(seconds: list[list[float]]) -> float:
-    return round(statistics.median(after / before for before, after in zip(*seconds, strict=True)), 3)
+    ratios: list[float] = [after / before for before, after in zip(*seconds, strict=True)]
+    return round(statistics.median(ratios), 3)
 
 
 def _step(case: Case, objective: str) -> Callable[[], None]:
