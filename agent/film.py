@@ -108,7 +108,7 @@ class Film:
             (f"{info['along_m']:.0f} of {self._route.length_m:.0f} m", INK),
         ]
         if info["rescues"]:
-            drive.append((f"put back {info['rescues']} times", ALARM))
+            drive.append((f"put back: {info['rescues']}", ALARM))
         if "ended" in info:
             drive.append((f"ended: {info['ended']}", PRAISE if info["ended"] == "goal" else ALARM))
         paid = [(f"{name} {value:.2f}", ALARM if name != "progress" and value > 0 else FAINT) for name, value in terms]
