@@ -221,8 +221,8 @@ def _write(study: Study, page: Path) -> None:
         f"`python -m roadworthy.scripts.make_driving_figures {study.root}`, {describe().cpu}, {study.spent()}.",
         f"{plan.town} without traffic, {plan.routes} routes per task drawn with seed 100. Demonstrations "
         f"{plan.demonstrated_steps} steps, imitation {plan.imitation_updates} updates (mean absolute error on episodes it "
-        f"never saw: {errors}), A2C {plan.tuned_steps} steps after it and {plan.alone_steps} alone, in "
-        f"{plan.workers * plan.egos} environments.",
+        f"never saw: {errors or 'too few to say'}), A2C {plan.tuned_steps} steps after it and {plan.alone_steps} alone, in "
+        f"{plan.workers * plan.egos} environments: {plan.egos} learning cars in each of {plan.workers} towns.",
         "",
         table(standings),
         f"On {2 * plan.choosing_routes} other routes imitation made a mean reward of {chosen['imitated']:.1f}, A2C after it "

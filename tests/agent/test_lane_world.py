@@ -12,6 +12,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from roadworthy.agent.demonstrations import Demonstrations
 from roadworthy.agent.imitation import CloneConfig, clone
@@ -22,11 +23,12 @@ BEST, FORWARD = 23.5, 10.7
 THRESHOLD = (BEST + FORWARD) / 2  # 17.1
 LEARNERS = {
     "a2c": LearnConfig("a2c", 7000, entropy=0.0, log_std=-1.0),  # the paper's rate and rollouts, more exploration
-    "ppo": replace(LearnConfig.scratch("ppo", 7000), learning_rate=1e-3, epochs=8),
+    "ppo": replace(LearnConfig.scratch("ppo", 6144), rollout_steps=32, learning_rate=1e-3, epochs=8),
     "sac": replace(
         LearnConfig.scratch("sac", 3000), replay_steps=3000, learning_rate=1e-3, temperature=0.1, log_std=-1.0, minibatch=48
     ),
 }
+ENVIRONMENTS = {"a2c": 1, "ppo": 8, "sac": 1}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def test_the_world_is_known(world: ModuleType) -> None:
 def test_a_learner_comes_more_than_half_way_to_the_best(world: ModuleType, algo: str) -> None:
     policy = build_policy(world.LATENT, seed=0)
     assert world.mean_return(policy, 5) < FORWARD
-    result = learn(policy, world.LaneWorld(), LEARNERS[algo])
+    result = learn(policy, DummyVecEnv([world.LaneWorld] * ENVIRONMENTS[algo]), LEARNERS[algo])
     assert result.steps >= LEARNERS[algo].steps
     assert world.mean_return(policy) > THRESHOLD
 
