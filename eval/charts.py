@@ -14,7 +14,7 @@ MARKERS = ("circle", "square", "diamond", "triangle")  # models differ by shape 
 WIDTH = 560  # [px] of a chart in its own coordinates; the page scales it
 ROW = 22  # [px]
 CLASS_OFFSET = 5.0  # [px] between the models of one class
-LABEL = 150  # [px] left of the axis
+LABEL = 168  # [px] left of the axis
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 from roadworthy.agent.cluster import Cluster
+from roadworthy.eval.driving_plan import has_judge
 from roadworthy.eval.entrants import entrants
 from roadworthy.eval.folder import StudyFolder
-from roadworthy.eval.plan import has_judge, make_jobs
+from roadworthy.eval.plan import make_jobs
 from roadworthy.eval.report import write_report
 from roadworthy.eval.results import collect
 from roadworthy.eval.runner import Progress, ProgressCallback, read_marker, run_jobs, study_lock

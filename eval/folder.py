@@ -44,6 +44,10 @@ class StudyFolder:
 
     root: Path
 
+    def relative(self, *paths: Path) -> tuple[str, ...]:
+        """Return where `paths` are, seen from the study's folder."""
+        return tuple(str(path.relative_to(self.root)) for path in paths)
+
     @property
     def study(self) -> Path:
         """The resolved configuration."""

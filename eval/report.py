@@ -56,6 +56,9 @@ PANELS: Mapping[str, tuple[str, str, bool | None]] = {
     "ece": ("expected calibration error", "how far confidence is from the fraction right, on average over pixels", False),
 }
 
+# The keys of `results.CONDITIONS` in a word, for a chart.
+PLACES: Mapping[str, str] = {"training": "known", "held_out": "town", "new_weather": "weather", "held_out_new_weather": "both"}
+
 
 def write_report(folder: StudyFolder) -> Path:
     """Write `report.html` of a finished study and return its path. Raises `BadInput` when the study has no results yet."""
@@ -197,7 +200,7 @@ def _driving_panel(segmenters: Sequence[Mapping[str, Any]]) -> Any:
             if drive is None:
                 continue
             completion = drive["completion"]
-            label = f"{segmenter['label']}, {words}"
+            label = f"{segmenter['label']}, {PLACES[where]}"
             note = f"{segmenter['label']}, {words}: {completion['value']:.0%} of a route per start"
             dots.append(charts.Dot(label, index, completion["value"], completion["low"], completion["high"], note))
     return charts.interval_chart(dots, "route completion, 0 to 1", zero=True)

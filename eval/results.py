@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from roadworthy.agent.episodes import Episode, read_episodes
 from roadworthy.eval.driving import compare_drives, drive_summary, finished_share, fit_to_judge, usable
+from roadworthy.eval.driving_plan import has_judge
 from roadworthy.eval.entrants import Entrant, entrants, in_sample_severity, rows
 from roadworthy.eval.folder import TRUTH, StudyFolder, artifact
 from roadworthy.eval.image_scores import compare_scores
-from roadworthy.eval.plan import has_judge
 from roadworthy.eval.pooling import drift, pool
 from roadworthy.eval.statistics import Difference
 from roadworthy.eval.study import DrivePlan, ExistingData, RecordingPlan, StudyConfig, study_data
@@ -23,7 +23,7 @@ from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
 from roadworthy.runtime.taxonomy import Taxonomy, get_taxonomy
 
-# Where a drive took place, in the words of CARLA's benchmarks: (held-out town, held-out weather) -> key and words.
+# Where a drive took place, as CARLA's benchmarks tell: (held-out town, held-out weather) -> key, and words for a table.
 CONDITIONS: Mapping[tuple[bool, bool], tuple[str, str]] = {
     (False, False): ("training", "training town"),
     (True, False): ("held_out", "held-out town"),
