@@ -20,6 +20,7 @@ from roadworthy.train.fit import fit, load_result
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 GAMBLING = "gambling(segmenter_steps=3, gambler_steps=2)"
+ADAPTING = "cross-entropy + minent(weight=1) + scene-adaptation(width=4, blocks=1)"
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,7 @@ def test_two_processes_give_what_one_gives(uneven_camvid: Path, tmp_path: Path) 
     runs = {
         "pixels": options("cross-entropy", optimiser="sgd", selection=0.25, select_every=4, ema=0.5),
         "players": options(GAMBLING, accumulate=2),
+        "adapting": options(ADAPTING, optimiser="sgd", target=f"camvid:{uneven_camvid}", steps=4),
     }
     train_in_two(uneven_camvid, tmp_path / "two", runs)
     for name, wanted in runs.items():
@@ -82,11 +84,13 @@ def test_two_processes_give_what_one_gives(uneven_camvid: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "objective", ["focal + 0.5*wasserstein", "adversarial(segmenter_steps=3)", "el-gan(segmenter_steps=3)", GAMBLING]
+    "objective", ["focal + 0.5*wasserstein", "adversarial(segmenter_steps=3)", "el-gan(segmenter_steps=3)", GAMBLING, ADAPTING]
 )
 def test_a_batch_in_parts_gives_what_a_whole_one_gives(objective: str, uneven_camvid: Path, tmp_path: Path) -> None:
     for parts in (1, 2):
-        train_here(uneven_camvid, tmp_path / str(parts), options(objective, optimiser="sgd", accumulate=parts, steps=4))
+        target = f"camvid:{uneven_camvid}" if objective == ADAPTING else None
+        wanted = options(objective, optimiser="sgd", accumulate=parts, steps=4, target=target)
+        train_here(uneven_camvid, tmp_path / str(parts), wanted)
     assert_alike(tmp_path / "1", tmp_path / "2")
 
 

@@ -20,8 +20,8 @@ def train(data: str, output: str, options: dict[str, object]) -> None:
     torch.set_num_threads(1)
     MODELS["plain"] = Plain  # type: ignore[index]
     config = TrainConfig(
-        data=f"camvid:{data}", model="plain", size=(32, 64), batch_size=4, steps=12, learning_rate=1e-2, threads=1, workers=1,
-        **options,  # type: ignore[arg-type]
+        data=f"camvid:{data}", model="plain", size=(32, 64), batch_size=4, learning_rate=1e-2, threads=1, workers=1,
+        **{"steps": 12, **options},  # type: ignore[arg-type]
     )  # fmt: skip
     fit(config, Path(output))
 
