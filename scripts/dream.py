@@ -14,7 +14,8 @@ from roadworthy.scripts.terminal import ImageSize, console, progress_line
 def command() -> None:
     """Dream labelled frames: layouts from noise (roadworthy layouts train), painted by a pix2pix translator.
 
-    Train with them: roadworthy train --data recording:recordings/grid --data dream:dreams/grid --mix 0.2
+    Example: roadworthy dream train --data recording:recordings/grid, then roadworthy dream paint, and train with the pairs:
+    roadworthy train --data recording:recordings/grid --data dream:dreams --mix 0.2
     """
 
 

@@ -17,6 +17,8 @@ def command() -> None:
     """Learn what label maps look like, and make new ones (SemGAN, "Adversarial pixel-level generation of semantic images").
 
     roadworthy dream turns them into frames to train with.
+
+    Example: roadworthy layouts train --data colored-shapes
     """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -183,7 +184,10 @@ def test_without_inceptions_weights_the_error_says_what_to_bring(tmp_path: Path)
         Inception(_write_network(tmp_path / "half.onnx", kind=TensorProto.FLOAT16))
 
 
-def test_scores_of_real_layouts_beat_those_of_noise(shapes: np.ndarray, tmp_path: Path) -> None:
+def test_scores_of_real_layouts_beat_those_of_noise(
+    shapes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roadworthy.eval.layouts.mean_similarity", partial(mean_similarity, pairs=16))
     network = Inception(_write_network(tmp_path / "mean.onnx"))
     real, other = shapes[:24], shapes[24:48]
     good = score_pictures(real, other, inception=network)
