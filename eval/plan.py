@@ -101,7 +101,8 @@ def _training(study: StudyConfig, plan: TrainPlan, model: str, seed: int) -> dic
 def _training_s(study: StudyConfig, plan: TrainPlan, steps: int, threads: int) -> float:
     """Return the seconds of so many updates."""
     height, width = plan.crop or (study.height, study.width)
-    return UPDATE_S * steps * plan.batch_size * height * width / IMAGE_PIXELS / float(min(threads, 2)) ** 0.8
+    speedup: float = min(threads, 2) ** 0.8
+    return UPDATE_S * steps * plan.batch_size * height * width / IMAGE_PIXELS / speedup
 
 
 def pretraining(plan: TrainPlan, model: str, seed: int) -> str:
