@@ -107,6 +107,7 @@ def test_a_killed_town_is_replaced(tasks: ModuleType, model: Path) -> None:
         observations, _, dones, infos = vector.step(FORWARD[None])
         assert dones[0]
         assert infos[0]["ended"] == "error"
+        assert "hung" not in reasons[0]  # noticed by the client, not by our patience
         assert observations["latents"].std() > 0.05  # a street
         assert vector.env_method("town")[0] != old
         vector.step(FORWARD[None])
