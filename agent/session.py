@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from roadworthy.agent.town.process import TownProcess
 
 FIXED_DELTA_S = 0.1  # [s] simulated time of one tick
+RELOAD_TICKS = 20  # after which an episode begins; more than the client needs to see that the map was loaded
 DEFAULT_PORT = 2000  # CARLA's own
 PROBE_TIMEOUT_S = 3.0  # [s] to find out whether anything listens
 LOAD_TIMEOUT_S = 120.0  # [s] a real CARLA server takes its time to load a map
@@ -72,6 +73,8 @@ class Session:
             session = cls(client, carla, town, timeout_s)
             session.fixed_delta_s = fixed_delta_s
             session._enter(map if town is None else None)
+            if town is not None:
+                session.reload()  # it has ticked by its own clock so far
         except BaseException:
             if session is not None:
                 session.close()
@@ -92,7 +95,14 @@ class Session:
 
         Never with live traffic: a client with a Traffic Manager crashes.
         """
+        before = self.world.get_snapshot().frame
         self._enter("")
+        if self.town is None:
+            return
+        # The client ticks until it sees the new episode, the more often the busier the machine. Noise and rain go by the ticks
+        # of an episode, so fill them up to a number that is always the same. A town counts its frames on, over all episodes.
+        while self.tick() < before + RELOAD_TICKS:
+            pass
 
     def _enter(self, name: str | None) -> None:
         # The navigation mesh that the client downloads must not litter the user's home.
