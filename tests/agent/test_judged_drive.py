@@ -11,6 +11,7 @@ import pytest
 
 from roadworthy.agent.judged_drive import Driver, camera_for, digest, episode_id, is_of
 from roadworthy.agent.suite import Suite
+from roadworthy.agent.supervisor import supervise
 from roadworthy.runtime.errors import BadInput
 
 
@@ -25,6 +26,13 @@ def test_the_camera_fits_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert camera_for(Path("truth")).width_px == 256
     with pytest.raises(BadInput, match="no such model file"):
         camera_for(tmp_path / "gone.onnx")
+
+
+def test_every_episode_of_a_town_begins_with_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    first_pictures = importlib.import_module("reload_task").first_pictures
+    pictures = supervise(first_pictures, 3)
+    assert len(set(pictures)) == 1  # to the last pixel of the camera's noise
 
 
 def test_ids_tell_drivers_and_suites_apart() -> None:
