@@ -10,7 +10,7 @@ one thing: a segmenter that never learned from driving, or frames of a random dr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from roadworthy.agent.ground_learning import GroundConfig
     from roadworthy.train.ground import GroundMatrix
 
+Pair = tuple[str, str]  # truth, and what it is taken for
 # What the issue of a ground matrix is about: confusing these with the road ...
 DANGEROUS = (("person", "road"), ("rider", "road"), ("car", "road"))
 HARMLESS = ("truck", "bus")  # ... costs more than confusing these two
@@ -133,10 +134,13 @@ def _measure_controls(stages: Stages, plan: Plan, report: Report) -> None:
         "plain": (Path(plan.driving) / "segmenter", last / "recording"),
         "random": (last / "segmenter", stages.path("random-frames")),
     }
+    seen: dict[str, list[str]] = {}
     for number, (name, (run, frames)) in enumerate(pairs.items()):
         report(SHOWN[name], number / len(pairs))
         found = measure_centroids(load_run(run)[0], f"recording:{frames}")
         blend(found.distances(), open_ground("severity", TOWN), 0.0).save(stages.path(f"{name}.yaml"))
+        seen[name] = [each for each, enough in zip(TOWN.classes, found.seen(), strict=True) if enough]
+    write_text(stages.path("seen.json"), json.dumps(seen))
 
 
 def _drive_in_traffic(stages: Stages, plan: Plan, report: Report) -> None:
@@ -176,7 +180,9 @@ def _weigh(stages: Stages) -> None:
         found = weigh(cases, len(TOWN), unmatched=unmatched)
     except BadInput:  # too few infractions to say anything: the predefined matrix stays
         before.save(stages.path("consequence.yaml"))
-        write_text(stages.path("consequence.json"), json.dumps({"infractions": unmatched, "supported_pairs": 0}))
+        write_text(
+            stages.path("consequence.json"), json.dumps({"infractions": unmatched, "supported_pairs": 0, "supported": None})
+        )
         return
     found.matrix(before).save(stages.path("consequence.yaml"))
     write_text(stages.path("consequence.json"), json.dumps(found.to_dict()))
@@ -195,6 +201,10 @@ def _write(stages: Stages, plan: Plan, page: Path) -> None:
     history = json.loads((stages.path("learning") / "history.json").read_text(encoding="utf-8"))["rounds"]
     facts = json.loads(stages.path("consequence.json").read_text(encoding="utf-8"))
     unseen = [name for name in TOWN.classes if name not in history[-1]["seen"]]
+    controls = json.loads(stages.path("seen.json").read_text(encoding="utf-8"))
+    measured = {name: pairs_of(seen) for name, seen in {"learnt": history[-1]["seen"], **controls}.items()}
+    supported = np.argwhere(np.array(facts["supported"] or np.zeros((0, 0))))  # [pairs, 2]
+    measured["consequence"] = {(TOWN.classes[truth], TOWN.classes[taken]) for truth, taken in supported}
     style = "text{font:9px sans-serif;fill:#333}.cell{fill:#c4500a}.cell-empty{fill:none;stroke:#ccc}"
     for name in ("learnt", "plain", "random", "consequence"):
         drawing = heat_map(matrices[name].cost.tolist(), TOWN.classes, f"ground matrix, {SHOWN[name]}", top_value=1.0)
@@ -205,7 +215,10 @@ def _write(stages: Stages, plan: Plan, page: Path) -> None:
         f"{history[-1]['frames']} frames in the last round; classes hardly seen, so as predefined: "
         f"{', '.join(unseen) or 'none'}.",
         "",
-        *table(matrices),
+        *table(matrices, measured),
+        "",
+        "Costs in brackets are not measured: the class was hardly seen (or, by consequence, the drives do not support the "
+        "pair) and the cost is the predefined one. Only a row whose four costs are measured says anything about driving.",
         "",
         f"By consequence: {facts['infractions']} infractions, {facts['supported_pairs']} pairs rest on data, the others on "
         "`severity`.",
@@ -216,8 +229,16 @@ def _write(stages: Stages, plan: Plan, page: Path) -> None:
     console.print(str(page))
 
 
-def table(matrices: Mapping[str, GroundMatrix]) -> list[str]:
-    """Return the rows of a Markdown table: the costs that matter, and how alike each matrix is to `severity` and `learnt`."""
+def pairs_of(seen: Sequence[str]) -> set[Pair]:
+    """Return the pairs of classes that were both seen."""
+    return {(truth, taken) for truth in seen for taken in seen}
+
+
+def table(matrices: Mapping[str, GroundMatrix], measured: Mapping[str, set[Pair]]) -> list[str]:
+    """Return the rows of a Markdown table: the costs that matter, and how alike each matrix is to `severity` and `learnt`.
+
+    `measured` holds the pairs whose cost rests on data, per matrix; the costs of others are put in brackets.
+    """
     from scipy.stats import spearmanr
 
     classes = matrices["severity"].classes
@@ -227,10 +248,12 @@ def table(matrices: Mapping[str, GroundMatrix]) -> list[str]:
     lines = [f"| matrix | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
     for name, matrix in matrices.items():
         costs = [float(matrix.cost[classes.index(a), classes.index(b)]) for a, b in pairs]
-        holds = "yes" if min(costs[:-1]) > costs[-1] else "**no**"
+        known = [name not in measured or pair in measured[name] for pair in pairs]
+        cells = [f"{cost:.2f}" if there else f"({cost:.2f})" for cost, there in zip(costs, known, strict=True)]
+        holds = ("yes" if min(costs[:-1]) > costs[-1] else "**no**") if all(known) else "not measured"
         alike = [float(spearmanr(matrix.cost[off], matrices[other].cost[off]).statistic) for other in ("severity", "learnt")]
         words = SHOWN.get(name, "severity, written by hand")
-        lines.append(f"| {words} | {' | '.join(f'{cost:.2f}' for cost in costs)} | {holds} | {alike[0]:.2f} | {alike[1]:.2f} |")
+        lines.append(f"| {words} | {' | '.join(cells)} | {holds} | {alike[0]:.2f} | {alike[1]:.2f} |")
     return lines
 
 
