@@ -36,11 +36,12 @@ from roadworthy.train.duel import (
 from roadworthy.train.layout_space import LayoutSpace, grid
 from roadworthy.train.models.convolution import crop
 from roadworthy.train.models.layouts import discriminator_loss
-from roadworthy.train.models.patchgan import MIN_SIDE, PatchGan
+from roadworthy.train.models.patchgan import PatchGan
 from roadworthy.train.models.unet import UNetBody
 
 DEPTH = 8  # down-sampling blocks of the generator for 256 pixels ("U-Net 256"), fewer for smaller frames
 ENCODER_SLOPE, DROPPED_BLOCKS = 0.2, 3  # of the U-Net, appendix 6.1.1
+SMALLEST_SIDE = 32  # [pixels]; PatchGAN needs 24
 READING_SHARE = 0.05  # of the progress bar
 SHOWN = 4  # frames in the picture of a training: labels, painted, real
 KIND = "frames"  # what a generator's facts call it
@@ -70,8 +71,7 @@ class TranslatorConfig:
             value = getattr(self, name)
             _require(self, name, math.isfinite(value) and value > 0, "a number above 0")
         _require(self, "seed", self.seed >= 0, "at least 0")
-        smallest = 2 * MIN_SIDE // 3 * 2  # a side that PatchGAN and three halvings can do with
-        _require(self, "size", min(self.size) >= smallest, f"sides of at least {smallest}")
+        _require(self, "size", min(self.size) >= SMALLEST_SIDE, f"sides of at least {SMALLEST_SIDE}")
 
 
 class Translator(nn.Module):
