@@ -45,7 +45,7 @@ from roadworthy.train.fit import fit
 from roadworthy.train.ground import severity
 from roadworthy.train.models import build_model
 from roadworthy.train.models.normalisation import normalise
-from roadworthy.train.objectives import OBJECTIVES, Batch, Setting, build_objective
+from roadworthy.train.objectives import Batch, Setting, build_objective, supervised_objectives
 
 REFERENCE = "cross-entropy"
 LIMIT = 1.02  # of a Wasserstein step beside a cross-entropy step
@@ -61,7 +61,7 @@ Step = Callable[[], object]
 def bench_steps(rounds: int) -> dict[str, Any]:
     """Time a whole training step (forward, loss, backward, Adam) of ENet under every objective, by turns."""
     steps: dict[str, Step] = {}
-    for name in OBJECTIVES:
+    for name in supervised_objectives():
         segmenter, critic = _players(SHORT_TURNS.get(name, name))
         steps[name] = segmenter
         if critic is not None:

@@ -30,12 +30,16 @@ class Prediction(NamedTuple):
 
     def split(self, count: int) -> tuple[Prediction, Prediction]:
         """Return the predictions of the first `count` frames and of the others."""
-        parts = [
-            (None, None) if maps is None else torch.split(maps, [count, len(maps) - count])
-            for maps in (self.logits, self.embedding, self.latent, self.auxiliary)
-        ]
-        first, rest = zip(*parts, strict=True)
-        return Prediction(*first, self.auxiliary_weight), Prediction(*rest, self.auxiliary_weight)
+
+        def cut(maps: Tensor) -> tuple[Tensor, Tensor]:
+            first, rest = torch.split(maps, [count, len(maps) - count])
+            return first, rest
+
+        logits, embedding, latent = cut(self.logits), cut(self.embedding), cut(self.latent)
+        auxiliary = (None, None) if self.auxiliary is None else cut(self.auxiliary)
+        weight = self.auxiliary_weight
+        first = Prediction(logits[0], embedding[0], latent[0], auxiliary[0], weight)
+        return first, Prediction(logits[1], embedding[1], latent[1], auxiliary[1], weight)
 
 
 class Segmenter(nn.Module, ABC):

@@ -21,7 +21,7 @@ from roadworthy.train.objectives.spec import parse_spec, read_options
 from roadworthy.train.objectives.wasserstein import Wasserstein, WassersteinOptions
 from roadworthy.train.objectives.weighted_sum import WeightedSum
 
-__all__ = ["OBJECTIVES", "Batch", "Objective", "Schedule", "Setting", "build_objective", "check_spec"]
+__all__ = ["OBJECTIVES", "Batch", "Objective", "Schedule", "Setting", "build_objective", "check_spec", "supervised_objectives"]
 
 
 class Kind(NamedTuple):
@@ -45,6 +45,11 @@ OBJECTIVES: Mapping[str, Kind] = {
     "scene-adaptation": Kind(SceneAdaptationOptions, SceneAdaptation),
     "self-training": Kind(SelfTrainingOptions, SelfTraining),
 }
+
+
+def supervised_objectives() -> tuple[str, ...]:
+    """Return the names of those that learn from labels, and so can stand alone."""
+    return tuple(name for name, kind in OBJECTIVES.items() if getattr(kind.build, "supervised", True))
 
 
 def check_spec(spec: str) -> None:

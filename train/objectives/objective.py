@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.taxonomy import Taxonomy
 from roadworthy.train.ground import GroundMatrix
 from roadworthy.train.losses import cross_entropy, entropy
@@ -97,7 +96,9 @@ class Objective(ABC):
 
     def attach(self, segmenter: nn.Module, critic: nn.Module | None, generator: nn.Module | None = None) -> None:
         """Use these networks from now on (they may be wrapped for devices and precision)."""
-        self.segmenter, self.critic, self.generator = segmenter, critic, generator or self.generator
+        self.segmenter, self.critic = segmenter, critic
+        if generator is not None:
+            self.generator = generator
 
     @abstractmethod
     def terms(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
@@ -117,22 +118,11 @@ class Objective(ABC):
         return terms
 
     def predict(self, batch: Batch) -> tuple[Prediction, Prediction | None]:
-        """Return the segmenter's predictions for the labelled frames and, if the objective adapts, for the unlabelled ones.
-
-        Raises `BadInput` if there should be some and are not.
-        """
+        """Return the segmenter's predictions for the labelled frames and, if the objective adapts, for the unlabelled ones."""
         if not self.adapts:
             prediction: Prediction = self.segmenter(batch.frames)
             return prediction, None
-        if batch.unlabelled is None or (self.wants_pseudo and batch.pseudo is None):
-            raise BadInput(
-                "the objective learns from unlabelled frames of a target domain"
-                + (
-                    " and their pseudo-labels: train in rounds, with --pseudo-labels"
-                    if self.wants_pseudo
-                    else ", but there is no target: give --target"
-                )
-            )
+        assert batch.unlabelled is not None  # `fit` sees to it
         both: Prediction = self.segmenter(torch.cat((batch.frames, batch.unlabelled)))  # [B + U, 3, H, W]
         return both.split(len(batch.frames))
 
