@@ -110,10 +110,11 @@ def grid_plan(
     missing: Iterable[tuple[str, str]] = (),
     lane_width: float = 3.5,
     sidewalk_width: float = 2.4,
+    radius: float = Plan.radius,
 ) -> Plan:
     """A grid with streets at `xs` and `ys`; rows ("r1") and columns ("c2") in `avenues` have two lanes each way."""
     rng = random.Random(seed)
-    plan = Plan()
+    plan = Plan(radius=radius)
     gone = {frozenset(pair) for pair in missing}
     for i, x in enumerate(xs):
         for j, y in enumerate(ys):
@@ -230,6 +231,7 @@ PLANS = {
     "Grid02": lambda: grid_plan(
         [0, 84, 176, 262, 350], [0, 118, 226, 322], 2, avenues={"c2"},
         missing=[("n11", "n12"), ("n30", "n31"), ("n32", "n33"), ("n01", "n11")], lane_width=3.3, sidewalk_width=2.0,
+        radius=17.0,  # a bus that turns right into so narrow a lane swings over its middle, where another bus may stand
     ),
     "Crooked01": crooked_plan,
     "Ring01": ring_plan,
