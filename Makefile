@@ -4,6 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH_INDEX ?=
+TEST_JOBS ?= 2
 STAGES := scripts eval agent export train runtime
 # The first interpreter that is a supported version.
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
@@ -16,8 +17,9 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 demo: $(VENV)/.installed-all
 	$(BIN)/roadworthy compare --preset quick --output studies/quick
 
+# Two files of tests at a time: most wait for a simulator. TEST_JOBS=1 runs them one by one.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --durations=10
 
 # Real TensorRT for RTX engines, built without a GPU (the package is 220 MB, so it is not part of `make test`).
 test-engines: $(VENV)/.installed-dev,rtx

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ from roadworthy.agent.session import SimulatorLost, parse_address
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.stream import Captured
 
+FIRST_TICK_S = 5.0  # [s] to wait for a first tick where no car is known
 TIMEOUT_S = 20.0  # [s] without a frame before the server counts as lost
 
 
@@ -27,7 +29,7 @@ def live_frames(
     client.set_timeout(timeout_s)
     try:
         world = client.get_world()
-        cars = list(world.get_actors().filter("vehicle.*"))
+        cars = _cars(world)
     except RuntimeError as error:
         raise BadInput(f"{address}: no CARLA server answers there ({error}); start one, or 'roadworthy town'") from error
     if not cars:
@@ -47,3 +49,13 @@ def live_frames(
     finally:
         camera.stop()
         camera.destroy()
+
+
+def _cars(world: carla.World) -> list[carla.Actor]:
+    """Return the cars of the world. A client that has just connected may not have heard of any before the next tick."""
+    cars = list(world.get_actors().filter("vehicle.*"))
+    if not cars:
+        with contextlib.suppress(RuntimeError):  # nobody ticks this world: what is known is all there is
+            world.wait_for_tick(FIRST_TICK_S)
+        cars = list(world.get_actors().filter("vehicle.*"))
+    return cars

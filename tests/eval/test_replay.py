@@ -53,7 +53,9 @@ def test_the_second_episode_comes_out_the_same_by_itself(recorded: tuple[Path, P
     assert frames[0].shape == (368, 768, 3)  # no prediction: the tiny model has no labels
     filmed = [frame for frame, _ in read_video(sorted(films.glob("*.mp4"))[1])[1]]
     assert len(filmed) == len(frames)
-    assert all(np.array_equal(a, b) for a, b in zip(filmed, frames, strict=True))  # to the last pixel
+    changed = [(number, np.argwhere(a != b)) for number, (a, b) in enumerate(zip(filmed, frames, strict=True))]
+    changes = [(number, len(at), at.min(0), at.max(0)) for number, at in changed if len(at)]
+    assert not changes, f"{len(changes)} of {len(frames)} pictures differ, the first (number, values, from, to): {changes[0]}"
     moved = [np.abs(a[:256, :512].astype(int) - b[:256, :512]).mean() for a, b in zip(frames, frames[10:], strict=False)]
     assert max(moved) > 1.0  # the camera's picture lives
 

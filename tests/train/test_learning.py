@@ -11,6 +11,9 @@ import torch
 
 from roadworthy.runtime.taxonomy import CAMVID
 from roadworthy.train.config import TrainConfig
+from roadworthy.train.data import open_dataset
+from roadworthy.train.data.frames import Frames
+from roadworthy.train.data.pseudo import PseudoFacts, save_facts, write_pseudo_labels
 from roadworthy.train.fit import fit
 from roadworthy.train.ground import severity
 from roadworthy.train.models import MODELS, build_model, patchgan
@@ -48,7 +51,8 @@ def narrow_discriminator(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_objective_learns_a_tiny_task(objective: str, tiny_camvid: Path, tmp_path: Path) -> None:
     plan = TrainConfig(
         data=f"camvid:{tiny_camvid}", model="plain", size=(32, 64), objective=objective, steps=STEPS.get(objective, 40),
-        batch_size=4, learning_rate=1e-2, threads=1, workers=1, tensorboard=False, target=target_for(objective, tiny_camvid),
+        batch_size=4, learning_rate=1e-2, threads=1, workers=1, tensorboard=False,
+        target=target_for(objective, tiny_camvid, (32, 64), tmp_path / "pseudo"),
     )  # fmt: skip
     scores = fit(plan, tmp_path / "run").validation
     # Sky and road by majority alone would give 0.5 of the pixels; the car must be found too.
@@ -56,10 +60,23 @@ def test_every_objective_learns_a_tiny_task(objective: str, tiny_camvid: Path, t
     assert all(score is not None and score > 0.4 for name, score in scores.iou.items() if name in ("road", "car"))
 
 
-def target_for(objective: str, folder: Path) -> str | None:
-    """The frames that an objective adapts to, if it does: those of the tiny data set, without their labels."""
-    adapts = any(name in objective for name in ("minent", "advent", "scene-adaptation"))
-    return f"camvid:{folder}" if adapts else None
+def target_for(objective: str, folder: Path, size: tuple[int, int], pseudo: Path) -> str | None:
+    """The frames that an objective adapts to, if it does: those of the tiny data set, with pseudo-labels if it wants some."""
+    target = f"camvid:{folder}"
+    if "self-training" in objective:
+        write_certain_labels(target, size, pseudo)
+        return f"pseudo:{pseudo}"
+    return target if any(name in objective for name in ("minent", "advent", "scene-adaptation")) else None
+
+
+def write_certain_labels(target: str, size: tuple[int, int], folder: Path) -> None:
+    """Write the pseudo-labels of a network that is right and certain everywhere."""
+    frames = Frames(open_dataset(target, "train"), size)
+    for sample in (frames[index] for index in range(len(frames))):
+        soft = np.where(sample.labels == np.arange(len(CAMVID))[:, None, None], 255, 0).astype(np.uint8)  # [N, H, W]
+        certain, entropy = np.full(size, 255, np.uint8), np.zeros(size, np.uint8)
+        write_pseudo_labels(folder, sample.name, soft, certain, entropy, CAMVID)
+    save_facts(folder, PseudoFacts(target, "", "cbst", 1.0, size, CAMVID.classes, (0.0,) * len(CAMVID), 1.0))
 
 
 def covering(networks: list[str]) -> list[tuple[str, str]]:
@@ -77,7 +94,7 @@ def test_segmenters_and_objectives_train_together(model: str, objective: str, ti
     # 64x64 pixels leave the deepest map of every network more than one cell, which a batch normalisation needs.
     plan = TrainConfig(
         data=f"camvid:{tiny_camvid}", model=model, size=(64, 64), objective=objective, steps=2, batch_size=2, threads=1,
-        workers=1, tensorboard=False, target=target_for(objective, tiny_camvid),
+        workers=1, tensorboard=False, target=target_for(objective, tiny_camvid, (64, 64), tmp_path / "pseudo"),
     )  # fmt: skip
     result = fit(plan, tmp_path / "run")
     assert result.steps == 2
