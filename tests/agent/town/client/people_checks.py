@@ -3,7 +3,7 @@
 import random
 
 import carla
-from session import attach, check, run, spawn_car, spawn_walker, speed, stepped, straights
+from session import attach, check, free_port, run, spawn_car, spawn_walker, speed, stepped, straights
 
 
 @check
@@ -83,7 +83,7 @@ def walkers_by_themselves(client: carla.Client) -> None:
 @check
 def traffic_manager(client: carla.Client) -> None:
     with stepped(client, 0.1) as world:
-        port = random.randint(20000, 50000)
+        port = free_port()
         manager = client.get_trafficmanager(port)
         manager.set_synchronous_mode(True)
         manager.set_random_device_seed(5)

@@ -1,10 +1,8 @@
 """What programs read: snapshots, attributes, landmarks, times of lights, fields of measurements, Traffic Manager settings."""
 
-import random
-
 import carla
 import numpy as np
-from session import attach, check, run, spawn_car, speed, stepped, straights
+from session import attach, check, free_port, run, spawn_car, speed, stepped, straights
 
 
 @check
@@ -143,7 +141,7 @@ def fields_of_measurements(client: carla.Client) -> None:
 @check
 def settings_of_the_traffic_manager(client: carla.Client) -> None:
     with stepped(client, 0.1) as world:
-        port = random.randint(20000, 50000)
+        port = free_port()
         manager = client.get_trafficmanager(port)
         assert manager.get_port() == port
         manager.set_synchronous_mode(True)

@@ -2,6 +2,8 @@
 
 import contextlib
 import queue
+import random
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,6 +34,15 @@ def stepped(client: carla.Client, step_s: float = STEP_S) -> Iterator[carla.Worl
     finally:
         client.get_world().tick()  # so that the list of actors is complete
         clean(client)
+
+
+def free_port() -> int:
+    """A port that nobody listens on, below those that the system hands out to connections by itself."""
+    while True:
+        port = random.randint(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("0.0.0.0", port))
+            return port
 
 
 def clean(client: carla.Client) -> None:
