@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from roadworthy.agent.town.process import TownProcess
 
 FIXED_DELTA_S = 0.1  # [s] simulated time of one tick
-RELOAD_TICKS = 20  # after which an episode begins; more than the client needs to see that the map was loaded
+RELOAD_TICKS = 60  # after which an episode begins; more than the client needs to see that the map was loaded
 DEFAULT_PORT = 2000  # CARLA's own
 PROBE_TIMEOUT_S = 3.0  # [s] to find out whether anything listens
 LOAD_TIMEOUT_S = 120.0  # [s] a real CARLA server takes its time to load a map
