@@ -35,7 +35,7 @@ def scene(world: World) -> list[ActorPose]:
         speed = math.hypot(*bodies.velocity[slot, :2].tolist())
         phase, lights = 0, actor.lights_on
         if blueprint.base_type in ("walker", "bicycle") and speed > STANDING_MPS:
-            phase = int((world.episode_time_s * speed + actor.ordinal) / STRIDE_M * WALK_PHASES) % WALK_PHASES
+            phase = int((world.time_s * speed + actor.ordinal) / STRIDE_M * WALK_PHASES) % WALK_PHASES
         if bodies.kind[slot] == Kind.WALKER:
             z += blueprint.box_bottom_m
             if actor.dead:

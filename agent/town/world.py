@@ -86,7 +86,7 @@ class World:
         self.roster = Roster()
         self.episode = 0
         self.frame = 0
-        self.time_s = 0.0
+        self.time_s = 0.0  # [s] simulated since the episode began
         self.timings = Timings()
         self.last_state: tuple[Buffer, ...] = ()
         self._started = time.monotonic()
@@ -99,11 +99,6 @@ class World:
     def episode_frame(self) -> int:
         """Frames since the episode began."""
         return self.frame - self._first_frame
-
-    @property
-    def episode_time_s(self) -> float:
-        """Simulated time since the episode began [s]."""
-        return self.time_s - self._first_time_s
 
     # ---- episodes ----------------------------------------------------------------------------------------------------
 
@@ -119,7 +114,7 @@ class World:
 
     def _begin_episode(self) -> None:
         self.episode += 1
-        self._first_frame, self._first_time_s = self.frame, self.time_s
+        self._first_frame, self.time_s = self.frame, 0.0  # frames go on over all episodes, as CARLA counts them
         self._flags |= MAP_CHANGED
         self.lights = TrafficLights(self.map.roads.signals, self.seed)
         x, y, _, _ = self.map.spawn_points[0] if self.map.spawn_points else (0.0, 0.0, 0.0, 0.0)

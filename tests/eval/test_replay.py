@@ -67,7 +67,6 @@ def test_the_second_episode_comes_out_the_same_by_itself(recorded: tuple[Path, P
     check_second_alone(*recorded, tmp_path / "two.mp4")
 
 
-@pytest.mark.xfail(strict=False, reason="in traffic a few replays differ, why is not known: docs/driving.md, Limits")
 def test_in_traffic_too(model: Path, tmp_path: Path) -> None:
     path, films = record(model, replace(SUITE, vehicles=3, walkers=6), tmp_path)
     check_second_alone(path, films, tmp_path / "two.mp4")

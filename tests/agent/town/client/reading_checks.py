@@ -108,6 +108,19 @@ def times_of_lights(client: carla.Client) -> None:
 
 
 @check
+def time_begins_with_an_episode(client: carla.Client) -> None:
+    with stepped(client, 0.1) as world:
+        for _ in range(200):
+            world.tick()
+        before = world.get_snapshot()
+        world = client.reload_world(False)
+        world.tick()
+        after = world.get_snapshot()
+        assert after.frame > before.frame
+        assert after.timestamp.elapsed_seconds < 10.0 < before.timestamp.elapsed_seconds
+
+
+@check
 def fields_of_measurements(client: carla.Client) -> None:
     with stepped(client) as world:
         car = spawn_car(world)
