@@ -128,8 +128,9 @@ def measure(
 ) -> dict[str, Latency]:
     """Time every callable `rounds` times, interleaved, after `warmup` calls of each; the result keeps the names.
 
-    With `max_seconds` the rounds stop after that time, but not before there are ten. A callable must return only when its
-    work is done (a GPU call synchronises inside).
+    A turn is an untimed call and a timed one: the first meets the caches of the contender before it and its threads, which
+    OpenMP and ONNX Runtime leave spinning for a while, and would be charged for both. With `max_seconds` the rounds stop after
+    that time, but not before there are ten. A callable must return only when its work is done (a GPU call synchronises inside).
     """
     if not calls or rounds < 1 or warmup < 0:
         raise BadInput(f"nothing to measure: {len(calls)} calls, {rounds} rounds, {warmup} warm-up calls")
@@ -145,6 +146,7 @@ def measure(
             break
         for index in order.permutation(len(names)):
             call = calls[names[index]]
+            call()
             before = time.perf_counter_ns()
             call()
             samples[names[index]].append((time.perf_counter_ns() - before) / 1e6)

@@ -10,14 +10,29 @@ from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.timing import Latency, measure, ratio
 
 
-def test_every_round_calls_each_once() -> None:
+def test_every_round_gives_each_an_untimed_call_and_a_timed_one() -> None:
     log: list[str] = []
     result = measure({"a": lambda: log.append("a"), "b": lambda: log.append("b")}, warmup=2, rounds=30)
     assert log[:4] == ["a", "a", "b", "b"]
-    rounds = [tuple(log[i : i + 2]) for i in range(4, len(log), 2)]
+    rounds = [tuple(log[i : i + 4]) for i in range(4, len(log), 4)]
     assert len(rounds) == 30
-    assert set(rounds) == {("a", "b"), ("b", "a")}  # both orders occur
+    assert set(rounds) == {("a", "a", "b", "b"), ("b", "b", "a", "a")}  # both orders occur
     assert len(result["a"].samples_ms) == len(result["b"].samples_ms) == 30
+
+
+def test_what_the_contender_before_left_is_not_charged() -> None:
+    """Every second call of `heavy` in a row is quick: only the quick one may be timed."""
+    slow = {"next": True}
+
+    def heavy() -> None:
+        time.sleep(0.02 if slow["next"] else 0.0)
+        slow["next"] = False
+
+    def disturber() -> None:
+        slow["next"] = True
+
+    result = measure({"heavy": heavy, "disturber": disturber}, warmup=0, rounds=12)
+    assert result["heavy"].p50_ms < 20.0
 
 
 def test_it_measures_time() -> None:
