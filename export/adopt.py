@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from roadworthy.export.enlarged import fold_enlarged_maps
 from roadworthy.export.foreign import Foreign, Signature, examine, frame_size, normalisation, open_session, run_by_hand
 from roadworthy.export.frames import made_up_frames, read_frames
 from roadworthy.export.latent_choice import choose_latent
@@ -221,6 +222,7 @@ def _surround(
         if batch is not None:
             value.type.tensor_type.shape.dim[0].dim_value = batch
         graph.output.append(value)
+    fold_enlarged_maps(model)
     model.producer_name, model.producer_version = "roadworthy", roadworthy_version()
     return model, tuple(value.name for value in outputs)
 

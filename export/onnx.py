@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from roadworthy.export.activations import with_split_prelu
+from roadworthy.export.enlarged import fold_enlarged_maps
 from roadworthy.export.frames import Frames, read_frames
 from roadworthy.export.graph import FrameToLabels
 from roadworthy.export.parity import TOLERANCES, Run, compare
@@ -207,6 +208,7 @@ def _write_graph(module: FrameToLabels, metadata: ModelMetadata, path: Path, ops
         del node.metadata_props[:]
         node.doc_string = ""
     del model.metadata_props[:]
+    fold_enlarged_maps(model)
     onnx.helper.set_model_props(model, metadata.to_props())
     model.producer_name, model.producer_version = "roadworthy", metadata.roadworthy_version
     onnx.checker.check_model(model, full_check=True)

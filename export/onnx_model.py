@@ -20,6 +20,7 @@ def import_onnx(purpose: str) -> Any:
     try:
         import onnx
         import onnx.compose
+        import onnx.reference
         import onnx.utils
     except ImportError as error:
         raise MissingExtra("onnx", "export", purpose) from error
