@@ -22,6 +22,7 @@ from roadworthy.agent.env import GOAL_M
 from roadworthy.agent.expert import Expert, ExpertStyle, SteeringNoise
 from roadworthy.agent.lanegraph import TURNS, RoadOption
 from roadworthy.agent.observation import measurement_vector
+from roadworthy.agent.obstruction import Obstruction
 from roadworthy.agent.parallel import Task as Work
 from roadworthy.agent.parallel import reporter, run_tasks
 from roadworthy.agent.routes import Route, Task, make_routes
@@ -59,6 +60,7 @@ class DemonstrationConfig:
     weathers: tuple[str, ...] = TRAINING_WEATHERS
     vehicles: int = 15
     walkers: int = 15
+    blocked_share: float = 0.35  # of the routes a car stands on, until the expert has waited behind it
     noise_share: float = 0.35  # of the time the steering is disturbed
     noise_amplitude: float = 0.16  # of full steering
     style: ExpertStyle = field(default_factory=ExpertStyle)
@@ -129,6 +131,8 @@ def demonstrate(config: DemonstrationConfig, folder: Path, progress: Progress | 
     """
     if config.steps < 1 or config.workers < 1:
         raise BadInput(f"steps is {config.steps} and workers {config.workers}, expected 1 or more of each")
+    if not 0.0 <= config.blocked_share <= 1.0:
+        raise BadInput(f"blocked_share is {config.blocked_share}, expected a share of the routes, 0 to 1")
     workers = 1 if config.carla is not None else config.workers
     record = json.loads(json.dumps(asdict(config)))
     plan = folder / "demonstrations.json"
@@ -217,12 +221,24 @@ class _Part:
         return route
 
     def _drive(self, ego: Ego, route: Route, moment: Moment) -> None:
-        """Drive one route and keep its steps."""
+        """Drive one route, on some of them up to a standing car, and keep the steps."""
+        blocked = self.config.blocked_share > 0 and self.rng.random() < self.config.blocked_share
+        obstruction = Obstruction.place(ego.world, route, self.rng) if blocked else None
+        if obstruction is None:
+            self._follow(ego, route, moment, None)
+        else:
+            self._follow(ego, route, ego.world.settle([ego])[0], obstruction)
+            obstruction.remove()
+
+    def _follow(self, ego: Ego, route: Route, moment: Moment, obstruction: Obstruction | None) -> None:
+        """Follow `route` from `moment` on; the obstruction goes once the expert has stood behind it."""
         expert = Expert(route, ego.model, self.config.style)
         noise = SteeringNoise(self.rng, share=self.config.noise_share, amplitude=self.config.noise_amplitude)
         self.episodes += 1
         standing, kept_last = 0, False
         for step in range(MAX_EPISODE_STEPS):
+            if obstruction is not None and standing > STANDING_KEPT:
+                obstruction.remove()
             action = expert.act(ego.situation(moment))
             standing = standing + 1 if moment.speed_mps < 0.2 and action[1] == 0.0 else 0
             dull = moment.command == RoadOption.LANEFOLLOW and abs(action[0]) < DULL_STEER and action[2] == 0.0

@@ -27,6 +27,7 @@ class World:
         self.session = session
         self.lanes = LaneGraph(session.map)
         self.egos: list[Ego] = []
+        self.standing: list[carla.Actor] = []  # cars that nobody drives, put in the egos' way
         self.extents: dict[int, tuple[float, float]] = {}  # half length, half width [m] by actor id
         self._traffic: Traffic | None = None
         self._lights_given: dict[int, Ego] = {}  # who has the green of a junction, by the least id of its lights
@@ -96,4 +97,5 @@ class World:
             self._traffic = None
 
     def _crowd(self) -> Sequence[carla.Actor]:
-        return [] if self._traffic is None else [*self._traffic.vehicles, *self._traffic.walkers]
+        traffic = [] if self._traffic is None else [*self._traffic.vehicles, *self._traffic.walkers]
+        return [*traffic, *self.standing]

@@ -48,9 +48,13 @@ command.add_command(replay)
 @click.option("--steps", type=click.IntRange(1), default=4000, show_default=True, help="Steps of 0.1 s to keep.")
 @vehicles_option
 @walkers_option
+@click.option("--blocked-share", type=click.FloatRange(0.0, 1.0), default=0.35, show_default=True,
+              help="Of the routes on which a car stands until the expert has waited behind it.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @carla_option
-def demonstrate(output: Path, town: str, steps: int, vehicles: int, walkers: int, seed: int, carla: str | None) -> None:
+def demonstrate(
+    output: Path, town: str, steps: int, vehicles: int, walkers: int, blocked_share: float, seed: int, carla: str | None
+) -> None:
     """Record what an expert does on routes (frames, measurements, controls) into the folder OUTPUT, for all segmenters.
 
     Example: roadworthy drive demonstrate demonstrations/grid01
@@ -58,7 +62,9 @@ def demonstrate(output: Path, town: str, steps: int, vehicles: int, walkers: int
     from roadworthy.agent.demonstrations import DemonstrationConfig
     from roadworthy.agent.demonstrations import demonstrate as record_demonstrations
 
-    config = DemonstrationConfig(towns=(town,), steps=steps, vehicles=vehicles, walkers=walkers, seed=seed, carla=carla)
+    config = DemonstrationConfig(
+        towns=(town,), steps=steps, vehicles=vehicles, walkers=walkers, blocked_share=blocked_share, seed=seed, carla=carla
+    )
     with progress_line("demonstrating") as report:
         shown = record_demonstrations(config, output, report)
     console.print(f"{output}: {len(shown)} steps of 0.1 s")

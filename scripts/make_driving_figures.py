@@ -124,7 +124,13 @@ def _demonstrate(study: Study, report: Report) -> None:
 
     plan = study.plan
     config = DemonstrationConfig(
-        towns=(plan.town,), steps=plan.demonstrated_steps, workers=plan.workers, vehicles=6, walkers=6, seed=plan.seed + 1
+        towns=(plan.town,),
+        steps=plan.demonstrated_steps,
+        workers=plan.workers,
+        vehicles=6,
+        walkers=6,
+        blocked_share=0.0,  # the town that is judged is empty
+        seed=plan.seed + 1,
     )
     demonstrate(config, study.path("demonstrations"), report)
 
