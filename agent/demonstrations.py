@@ -40,6 +40,7 @@ DULL_STEER, DULL_MPS = 0.03, 5.0  # of full steering, [m/s]: rolling straight on
 DULL_KEPT, DULL_PERIOD = 4, 10  # [steps] of dull driving that are kept, of so many
 MAX_EPISODE_STEPS = 900  # [steps] of 0.1 s
 ROUTE_DRAWS = 30  # to find a route with the wanted command
+SHOWN_GAP_M = 5.0  # [m] kept to what stands in the way: who imitates that stops a metre or two later
 LOST_M = 4.0  # [m] beside the route the expert has failed, and the episode ends
 
 
@@ -63,7 +64,7 @@ class DemonstrationConfig:
     blocked_share: float = 0.35  # of the routes a car stands on, until the expert has waited behind it
     noise_share: float = 0.35  # of the time the steering is disturbed
     noise_amplitude: float = 0.16  # of full steering
-    style: ExpertStyle = field(default_factory=ExpertStyle)
+    style: ExpertStyle = field(default_factory=lambda: ExpertStyle(gap_m=SHOWN_GAP_M))
     rig: CameraRig = field(default_factory=CameraRig)
     seed: int = 1
     carla: str | None = None  # HOST:PORT of a CARLA server, for one worker

@@ -31,7 +31,7 @@ from roadworthy.agent.lanegraph import LaneGraph
 from roadworthy.agent.observation import LatentSource, Observation, action_space
 from roadworthy.agent.observer import LatentObserver, Observer
 from roadworthy.agent.ride import GOAL_M, Ride
-from roadworthy.agent.rules import DriveConfig, draw_assignment
+from roadworthy.agent.rules import DriveConfig, draw_assignment, draw_town
 from roadworthy.agent.segdepth import SegDepthObserver, open_labels
 from roadworthy.agent.session import Session, SimulatorLost
 from roadworthy.agent.stage import Stage
@@ -67,7 +67,8 @@ class RouteEnv(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
             self._stage.start_afresh()
         given = (options or {}).get("assignment")
         draw_seed = int(self.np_random.integers(2**31))
-        assignment, moment = self._stage.attempt(lambda world: self._start(world, given, draw_seed))
+        town = draw_town(self.config, draw_seed) if given is None else None
+        assignment, moment = self._stage.attempt(lambda world: self._start(world, given, draw_seed), town)
         self._ride = Ride(self.config, self.observer, assignment, moment)
         return self._ride.observation, self._ride.facts()
 
@@ -106,6 +107,11 @@ class RouteEnv(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
     def ego(self) -> Ego | None:
         """The car, while a simulator runs."""
         return self._stage.egos[0] if self._stage.egos else None
+
+    @property
+    def town(self) -> str:
+        """The map that is loaded, or will be first."""
+        return self._stage.town
 
     @property
     def assignment(self) -> Assignment | None:

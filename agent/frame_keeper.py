@@ -56,7 +56,7 @@ class FrameKeeper(Wrapper):
         line = {
             "name": name,
             "episode": self._episode,
-            "town": self._drive.config.town,
+            "town": self._drive.town,
             "weather": self._drive.assignment.weather,
             "seed": self._drive.assignment.seed,
             "speed_mps": round(float(info["speed_mps"]), 3),

@@ -10,7 +10,7 @@ was learnt. Such distances are symmetric; severity is not (the paper's own point
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -82,18 +82,21 @@ class Centroids:
         return apart / largest
 
 
-def measure_centroids(network: Network, data: str, *, batch_size: int = 8, progress: Progress | None = None) -> Centroids:
-    """Gather the class centroids of `network`'s embedding over a labelled data set (`recording:PATH`, ...)."""
-    dataset = open_dataset(data)
-    centroids = Centroids(len(dataset.taxonomy))
+def measure_centroids(
+    network: Network, data: Sequence[str], *, batch_size: int = 8, progress: Progress | None = None
+) -> Centroids:
+    """Gather the class centroids of `network`'s embedding over labelled data sets (`recording:PATH`, ...) of one taxonomy."""
+    datasets = [open_dataset(each) for each in data]
+    centroids = Centroids(len(datasets[0].taxonomy))
+    places = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
     with torch.inference_mode():
-        for first in range(0, len(dataset), batch_size):
-            samples = [dataset[index] for index in range(first, min(first + batch_size, len(dataset)))]
+        for first in range(0, len(places), batch_size):
+            samples = [dataset[index] for dataset, index in places[first : first + batch_size]]
             images = torch.from_numpy(np.stack([sample.image for sample in samples]))  # [B, H, W, 3]
             labels = torch.from_numpy(np.stack([sample.labels for sample in samples]).astype(np.int64))  # [B, H, W]
             centroids.add(network(normalise(images)).embedding, labels)
             if progress is not None:
-                progress(f"frame {first + len(samples)} of {len(dataset)}", (first + len(samples)) / len(dataset))
+                progress(f"frame {first + len(samples)} of {len(places)}", (first + len(samples)) / len(places))
     return centroids
 
 

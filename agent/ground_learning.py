@@ -4,7 +4,8 @@ One round of arXiv 2008.04751, III-C, is three steps, each of which leaves files
 1. `policy/`, `recording/`: the policy drives on the segmenter's latents and learns by A2C; frames and true tags are kept.
    With `policy_gradient` the encoder learns from the policy's loss too, and `encoder/` is the segmenter after that;
 2. `segmenter/`: the segmenter goes on learning from those frames with the Wasserstein loss under the current matrix;
-3. `ground.yaml`: the matrix made anew from the class centroids of the embedding (see `roadworthy.agent.ground`).
+3. `ground.yaml`: the matrix made anew from the class centroids of the embedding (see `roadworthy.agent.ground`), on the frames
+   of this round and all before it, as some classes hardly occur in those of one.
 A round that has its `round.json` is done; after an interruption the first round without one is driven again.
 """
 
@@ -110,7 +111,7 @@ def learn_ground(
     matrix, run, policy = blend(np.full(predefined.cost.shape, np.nan), predefined, 0.0, kind=config.kind), segmenter, start
     history: list[dict[str, Any]] = []
     for index in range(config.rounds):
-        folder = output / f"round-{index:02d}"
+        folder = round_folder(output, index)
         tell = _part(progress, index, config.rounds)
         if not (folder / DONE_FILE).exists():
             if folder.exists():
@@ -130,6 +131,11 @@ def learn_ground(
         write_text(output / HISTORY_FILE, json.dumps({"classes": list(matrix.classes), "rounds": history}))
     matrix.save(output / GROUND_FILE)
     return matrix
+
+
+def round_folder(output: Path, index: int) -> Path:
+    """Return the folder of round `index`, counted from 0."""
+    return output / f"round-{index:02d}"
 
 
 def _drive(report: Report, run: Path, start: Path | None, folder: Path, config: GroundConfig, seed: int) -> None:
@@ -187,7 +193,8 @@ def _study(
     result = fit(plan, folder / "segmenter", progress=lambda text, done: tell(text, DRIVE_SHARE + TRAIN_SHARE * done))
     network, _, _ = load_run(folder / "segmenter")
     tell("measuring the classes", DRIVE_SHARE + TRAIN_SHARE)
-    centroids = measure_centroids(network, f"recording:{folder / 'recording'}", batch_size=config.batch_size)
+    shown = [f"recording:{round_folder(folder.parent, number) / 'recording'}" for number in range(index + 1)]
+    centroids = measure_centroids(network, shown, batch_size=config.batch_size)
     alpha = alpha_at(index, config.rounds, config.first_alpha)
     matrix = blend(centroids.distances(), predefined, alpha, kind=config.kind, rho=config.rho, tau=config.tau)
     matrix.save(folder / GROUND_FILE)

@@ -16,12 +16,15 @@ from roadworthy.agent.routes import Task, make_routes
 from roadworthy.agent.weather import TRAINING_WEATHERS
 from roadworthy.runtime.errors import BadInput
 
+TOWN_STREAM = 1  # of an episode's random numbers; a town that was drawn does not change what else is
+
 
 @dataclass(frozen=True)
 class DriveConfig:
     """The world to drive in and the rules."""
 
     town: str = "Grid01"  # map name, or an OpenDRIVE file
+    towns: tuple[str, ...] = ()  # where there are some, one is drawn per world instead: per episode of an ego that is alone
     carla: str | None = None  # HOST:PORT of a CARLA server; None starts the embedded town
     mode: Literal["train", "evaluate"] = "train"
     reward: str = "progress"  # one of rewards.REWARDS
@@ -49,6 +52,8 @@ class DriveConfig:
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise BadInput(f"{name} is ({low}, {high}), expected a range from 0 or more upwards")
+        if "" in (self.town, *self.towns):
+            raise BadInput("an empty town's name, expected that of a map, or an OpenDRIVE file")
         if not self.tasks or not self.weathers:
             raise BadInput("no task or no weather to draw from, expected at least one of each")
 
@@ -61,6 +66,11 @@ class DriveConfig:
             raise BadInput(f"{who}: {error}; its options are: segmenter, render_mode, {known}") from error
         config.check()
         return config
+
+
+def draw_town(config: DriveConfig, seed: int) -> str:
+    """Draw the town of an episode; the same for the same seed."""
+    return str(np.random.default_rng((seed, TOWN_STREAM)).choice(config.towns)) if config.towns else config.town
 
 
 def draw_assignment(config: DriveConfig, lanes: LaneGraph, seed: int) -> Assignment:

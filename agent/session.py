@@ -88,15 +88,18 @@ class Session:
 
         Never with live traffic: a client with a Traffic Manager crashes. Every actor is gone afterwards.
         """
-        self._enter(name)
+        self._load_anew(name)
 
     def reload(self) -> None:
         """Start the loaded map afresh, without actors and at the first tick: what follows can be repeated exactly.
 
         Never with live traffic: a client with a Traffic Manager crashes.
         """
+        self._load_anew("")
+
+    def _load_anew(self, name: str) -> None:
         before = self.world.get_snapshot().frame
-        self._enter("")
+        self._enter(name)
         if self.town is None:
             return
         # The client ticks until it sees the new episode, the more often the busier the machine. Noise and rain go by the ticks
@@ -128,17 +131,19 @@ class Session:
     def _load(self, name: str) -> carla.World:
         if not name:
             return self.client.reload_world(False)
+        # A strange server may have been left without rendering. A town of ours stays synchronous: its episodes begin alike.
+        reset = self.town is None
         if name.endswith(".xodr"):
             path = Path(name)
             if not path.is_file():
                 raise BadInput(f"{path}: no such OpenDRIVE file")
-            return self.client.generate_opendrive_world(path.read_text(encoding="utf-8"))
+            return self.client.generate_opendrive_world(path.read_text(encoding="utf-8"), reset_settings=reset)
         available = {entry.rsplit("/", 1)[-1]: entry for entry in self.client.get_available_maps()}
         if name.rsplit("/", 1)[-1] not in available:
             raise BadInput(
                 f"the CARLA server at {self.address} has no map {name!r}, expected one of: {', '.join(sorted(available))}"
             )
-        return self.client.load_world(available[name.rsplit("/", 1)[-1]])
+        return self.client.load_world(available[name.rsplit("/", 1)[-1]], reset_settings=reset)
 
     @property
     def map_name(self) -> str:

@@ -24,7 +24,7 @@ from roadworthy.agent.observation import Observation
 from roadworthy.agent.observer import Observer
 from roadworthy.agent.ride import Outcome, Ride
 from roadworthy.agent.routes import Route
-from roadworthy.agent.rules import DriveConfig, draw_assignment
+from roadworthy.agent.rules import DriveConfig, draw_assignment, draw_town
 from roadworthy.agent.session import SimulatorLost
 from roadworthy.agent.stage import Stage
 from roadworthy.agent.world import World
@@ -138,7 +138,8 @@ class SharedDrive:
     def _begin_world(self) -> None:
         """Set a new world up, with everybody on a new route."""
         seeds = [int(self._rng.integers(2**31)) for _ in self._observers]
-        rides = self.stage.attempt(lambda world: self._started(world, seeds))
+        town = draw_town(self.config, seeds[0])
+        rides = self.stage.attempt(lambda world: self._started(world, seeds), town)
         self._rides, self._episodes = rides, 0
 
     def _started(self, world: World, seeds: Sequence[int]) -> list[Ride]:

@@ -28,39 +28,48 @@ class Stage:
         """Prepare for one ego for each of `cameras`, the kinds of camera that it needs beside the colour camera."""
         self._config = config
         self._cameras = [cameras_for(needed, truth=config.truth) for needed in cameras]
+        self._town = config.towns[0] if config.towns else config.town
         self.session: Session | None = None
         self.egos: list[Ego] = []
 
-    def ready(self) -> World:
-        """Return the world with its egos; starts the simulator if it does not run. Raises `SimulatorLost` when it cannot."""
+    def ready(self, town: str | None = None) -> World:
+        """Return the world of `town` (None: whichever is loaded) with its egos; starts the simulator if it does not run.
+
+        Raises `SimulatorLost` when it cannot.
+        """
         if Stage.spoilt:
             raise SimulatorLost("a server was lost with traffic in it, and its client with it: go on in another process")
         if not self.egos:
-            self.session = Session.open(carla=self._config.carla, map=self._config.town)
+            self._town = town or self._town
+            self.session = Session.open(carla=self._config.carla, map=self._town)
             self._enter(self.session)
+        elif town is not None and town != self._town:
+            self._load(town)
         return self.egos[0].world
 
-    def attempt(self, work: Callable[[World], Result]) -> Result:
-        """Return `work(world)`, repeated in a new simulator when it is lost; raises `SimulatorLost` after some of them."""
+    def attempt(self, work: Callable[[World], Result], town: str | None = None) -> Result:
+        """Return `work(world)` in `town`, repeated in a new simulator when it is lost; raises `SimulatorLost` after some."""
         for _ in range(START_ATTEMPTS - 1):
             try:
-                return work(self.ready())
+                return work(self.ready(town))
             except SimulatorLost:
                 self.lose()
-        return work(self.ready())
+        return work(self.ready(town))
 
     def start_afresh(self) -> None:
         """Reload an embedded town, so that the same seed gives the same frames; a real server would leak actors and memory."""
         try:
-            world = self.ready()
+            self.ready()
             assert self.session is not None
-            if self.session.town is None:
-                return
-            world.clear()
-            self.session.reload()
-            self._enter(self.session)
+            if self.session.town is not None:
+                self._load(None)
         except SimulatorLost:
             self.lose()
+
+    @property
+    def town(self) -> str:
+        """The town that is loaded, or will be first."""
+        return self._town
 
     def lose(self) -> None:
         """Give up a simulator that was lost."""
@@ -78,6 +87,17 @@ class Stage:
         finally:
             if session is not None:
                 session.close()
+
+    def _load(self, town: str | None) -> None:
+        """Load `town`, or the loaded one afresh."""
+        assert self.session is not None
+        self.egos[0].world.clear()
+        if town is None:
+            self.session.reload()
+        else:
+            self.session.load_map(town)
+            self._town = town
+        self._enter(self.session)
 
     def _enter(self, session: Session) -> None:
         config, world = self._config, World(session)

@@ -21,7 +21,8 @@ ENVIRONMENTS = 10  # the paper's workers
               help="Exported model with a latent output (fastest: export --outputs latent), or truth.")  # fmt: skip
 @click.option("--algo", type=click.Choice(ALGOS), default="a2c", show_default=True, help="The learner.")
 @click.option("--start", type=click.Path(path_type=Path), help="A driver to improve.  [default: an untrained policy]")
-@click.option("--town", default="Grid01", show_default=True, help="The map to drive in.")
+@click.option("--town", "towns", multiple=True, default=("Grid01",), show_default=True,
+              help="The map to drive in; repeatable: each world draws one.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), default=20_000, show_default=True,
               help="Environment steps of 0.1 s, of all environments together.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes with a town each.")
@@ -41,7 +42,7 @@ def train(
     segmenter: Path,
     algo: Algo,
     start: Path | None,
-    town: str,
+    towns: tuple[str, ...],
     steps: int,
     workers: int,
     egos: int | None,
@@ -66,7 +67,9 @@ def train(
     from roadworthy.agent.rules import DriveConfig
     from roadworthy.agent.train_driver import CURVE_FILE, Training, train_driver
 
-    world = DriveConfig(town=town, carla=carla, vehicles=(0, vehicles), walkers=(0, walkers))
+    world = DriveConfig(
+        town=towns[0], towns=towns if len(towns) > 1 else (), carla=carla, vehicles=(0, vehicles), walkers=(0, walkers)
+    )
     workers = len(carla.split(",")) if carla else workers
     settings = LearnConfig.scratch(algo, steps, seed) if start is None else LearnConfig.fine_tune(steps, seed, algo)
     settings = replace(settings, replay_steps=replay)

@@ -158,10 +158,11 @@ def consequence(episodes: tuple[Path, ...], model: Path, predefined: str, seed: 
 
 @command.command()
 @click.option("--segmenter", required=True, type=click.Path(path_type=Path), help="Training run (folder).")
-@click.option("--data", required=True, help="Labelled data in the run's classes: recording:PATH, camvid:PATH, ...")
+@click.option("--data", required=True, multiple=True,
+              help="Labelled data in the run's classes: recording:PATH, camvid:PATH, ...; repeatable.")  # fmt: skip
 @predefined_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("ground/centroids.yaml"), show_default=True)
-def centroids(segmenter: Path, data: str, predefined: str, output: Path) -> None:
+def centroids(segmenter: Path, data: tuple[str, ...], predefined: str, output: Path) -> None:
     """Measure how far the classes lie apart in a segmenter's features, without driving: the control of ground learn.
 
     Example: roadworthy ground centroids --segmenter runs/enet-cross-entropy-seed0 --data recording:recordings/grid

@@ -115,7 +115,7 @@ def _drive_randomly(stages: Stages, plan: Plan, report: Report) -> None:
     random_frames(
         stages.path("random-frames"),
         config.world,
-        steps=plan.drive_steps,
+        steps=plan.rounds * plan.drive_steps,
         keep_every=config.keep_every,
         seed=plan.seed,
         progress=report,
@@ -123,21 +123,22 @@ def _drive_randomly(stages: Stages, plan: Plan, report: Report) -> None:
 
 
 def _measure_controls(stages: Stages, plan: Plan, report: Report) -> None:
-    """Measure the centroids with another segmenter on the last round's frames, and with other frames."""
+    """Measure the centroids with another segmenter on the driver's frames, and with other frames."""
     from roadworthy.agent.ground import blend, measure_centroids
+    from roadworthy.agent.ground_learning import round_folder
     from roadworthy.runtime.taxonomy import TOWN
     from roadworthy.train.checkpoint import load_run
     from roadworthy.train.ground import open_ground
 
-    last = stages.path("learning") / f"round-{plan.rounds - 1:02d}"
+    rounds = [round_folder(stages.path("learning"), index) for index in range(plan.rounds)]
     pairs = {
-        "plain": (Path(plan.driving) / "segmenter", last / "recording"),
-        "random": (last / "segmenter", stages.path("random-frames")),
+        "plain": (Path(plan.driving) / "segmenter", [folder / "recording" for folder in rounds]),
+        "random": (rounds[-1] / "segmenter", [stages.path("random-frames")]),
     }
     seen: dict[str, list[str]] = {}
     for number, (name, (run, frames)) in enumerate(pairs.items()):
         report(SHOWN[name], number / len(pairs))
-        found = measure_centroids(load_run(run)[0], f"recording:{frames}")
+        found = measure_centroids(load_run(run)[0], [f"recording:{folder}" for folder in frames])
         blend(found.distances(), open_ground("severity", TOWN), 0.0).save(stages.path(f"{name}.yaml"))
         seen[name] = [each for each, enough in zip(TOWN.classes, found.seen(), strict=True) if enough]
     write_text(stages.path("seen.json"), json.dumps(seen))
@@ -212,7 +213,7 @@ def _write(stages: Stages, plan: Plan, page: Path) -> None:
     lines = [
         f"`python -m roadworthy.scripts.make_ground_figures {stages.root} --driving {plan.driving}`, {describe().cpu}, "
         f"{stages.spent()}. {plan.rounds} rounds of {plan.drive_steps} steps and {plan.updates} updates; "
-        f"{history[-1]['frames']} frames in the last round; classes hardly seen, so as predefined: "
+        f"{sum(each['frames'] for each in history)} frames; classes hardly seen, so as predefined: "
         f"{', '.join(unseen) or 'none'}.",
         "",
         *table(matrices, measured),

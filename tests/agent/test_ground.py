@@ -16,7 +16,7 @@ from roadworthy.agent.camera import CameraRig
 from roadworthy.agent.env import DriveConfig
 from roadworthy.agent.ground import Centroids, alpha_at, blend, measure_centroids
 from roadworthy.agent.ground_control import random_frames
-from roadworthy.agent.ground_learning import GroundConfig, learn_ground
+from roadworthy.agent.ground_learning import GroundConfig, learn_ground, round_folder
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.taxonomy import CAMVID, TOWN
 from roadworthy.train.checkpoint import load_run, save_model
@@ -117,7 +117,8 @@ def test_two_rounds_in_the_town_and_on_after_an_interruption(run: Path, tmp_path
     assert load_ground(tmp_path / "learning" / "ground.yaml", TOWN).cost.tolist() == matrix.cost.tolist()
     # The figures of the last round can be had again from its files.
     network, _, _ = load_run(tmp_path / "learning" / "round-01" / "segmenter")
-    again = measure_centroids(network, f"recording:{tmp_path / 'learning' / 'round-01' / 'recording'}", batch_size=4)
+    rounds = [f"recording:{round_folder(tmp_path / 'learning', index) / 'recording'}" for index in range(2)]
+    again = measure_centroids(network, rounds, batch_size=4)
     np.testing.assert_allclose(blend(again.distances(), severity(TOWN), 0.0).cost, matrix.cost, atol=1e-9)
     # A finished learning is not driven again, and a folder belongs to one learning.
     assert learn_ground(run, tmp_path / "learning", config).cost.tolist() == matrix.cost.tolist()
@@ -142,7 +143,7 @@ def test_the_policys_gradient_changes_the_encoder_and_the_segmenter_goes_on_from
 def test_a_random_driver_leaves_frames_to_measure_on(run: Path, tmp_path: Path) -> None:
     world = DriveConfig(vehicles=(0, 0), walkers=(0, 0), rig=CameraRig(width_px=128, height_px=64), max_steps=40, threads=1)
     random_frames(tmp_path / "frames", world, steps=60, keep_every=5, seed=3)
-    found = measure_centroids(load_run(run)[0], f"recording:{tmp_path / 'frames'}")
+    found = measure_centroids(load_run(run)[0], [f"recording:{tmp_path / 'frames'}"])
     assert int(found.counts.sum()) > 0
     seen = [name for name, there in zip(TOWN.classes, found.seen(), strict=True) if there]
     assert {"road", "sky"} <= set(seen)
