@@ -61,7 +61,7 @@ class DemonstrationConfig:
     weathers: tuple[str, ...] = TRAINING_WEATHERS
     vehicles: int = 15
     walkers: int = 15
-    blocked_share: float = 0.35  # of the routes a car stands on, until the expert has waited behind it
+    blocked_share: float = 0.5  # of the routes a car stands on, until the expert has waited behind it
     noise_share: float = 0.35  # of the time the steering is disturbed
     noise_amplitude: float = 0.16  # of full steering
     style: ExpertStyle = field(default_factory=lambda: ExpertStyle(gap_m=SHOWN_GAP_M))

@@ -94,7 +94,7 @@ class DrivePlan:
     policy_seeds: tuple[int, ...] = (0,)
     train_towns: tuple[str, ...] = ("Grid01",)
     demonstration_steps: int = 4000  # of 0.1 s, by the expert, recorded once for all segmenters
-    imitation_steps: int = 350  # updates of the policy on the demonstrations
+    imitation_steps: int = 450  # updates of the policy on the demonstrations
     reinforcement_steps: int = 300  # environment steps of 0.1 s with A2C after the imitation; 0 = imitation only
     test_towns: tuple[str, ...] = ("Grid01", "Crooked01")  # those outside train_towns are reported as held out
     straight_routes: int = 3  # per town

@@ -48,7 +48,7 @@ command.add_command(replay)
 @click.option("--steps", type=click.IntRange(1), default=4000, show_default=True, help="Steps of 0.1 s to keep.")
 @vehicles_option
 @walkers_option
-@click.option("--blocked-share", type=click.FloatRange(0.0, 1.0), default=0.35, show_default=True,
+@click.option("--blocked-share", type=click.FloatRange(0.0, 1.0), default=0.5, show_default=True,
               help="Of the routes on which a car stands until the expert has waited behind it.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @carla_option

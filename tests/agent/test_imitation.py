@@ -1,5 +1,7 @@
 """Cloning on a made-up world in which the right action can be read from the latents and the command."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,27 @@ def test_a_clone_repeats_the_expert_on_new_scenes() -> None:
     new_latents, new = world(1)
     observation = {"latents": np.stack([new_latents[0], new_latents[0]]), "measurements": new.measurements[0]}
     assert result.policy.act(observation)[0] == pytest.approx(new.actions[0, 0], abs=0.12)
+
+
+def test_a_clone_brakes_for_what_is_rare() -> None:
+    """In one frame of thirty something faint stands ahead: errors count as magnitudes, so the median expert never brakes."""
+
+    def rare(seed: int) -> tuple[np.ndarray, Demonstrations, np.ndarray]:
+        latents, demonstrations = world(seed)
+        blocked = np.random.default_rng(seed + 100).random(COUNT) < 1 / 30
+        latents[blocked, 2, 3:6, 7:9] += 1.0
+        actions = demonstrations.actions.copy()
+        actions[:, 1:] = np.where(blocked[:, None], (0.0, 0.6), (0.4, 0.0))
+        return latents, replace(demonstrations, actions=actions), blocked
+
+    latents, demonstrations, _ = rare(0)
+    policy = clone(latents, demonstrations, CloneConfig(steps=200, learning_rate=1e-3, hidden_share=0.0)).policy
+    new_latents, new, blocked = rare(1)
+    pairs = np.stack([new_latents, new_latents], 1)  # [N, 2, C, h, w]
+    chosen = np.concatenate([np.flatnonzero(blocked), np.flatnonzero(~blocked)[:60]])
+    brakes = np.array([policy.act({"latents": pairs[i], "measurements": new.measurements[i]})[2] > 0.2 for i in chosen])
+    assert brakes[blocked[chosen]].mean() > 0.8
+    assert brakes[~blocked[chosen]].mean() < 0.1
 
 
 def test_damage_and_distance_do_not_change_what_a_clone_does() -> None:

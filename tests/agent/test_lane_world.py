@@ -70,5 +70,7 @@ def test_imitation_comes_nearly_to_the_best(world: ModuleType) -> None:
     latents, measurements, actions, episodes, followed = (np.stack(part) for part in zip(*frames, strict=True))
     blank = np.zeros((len(frames), 2, 2, 3), np.uint8)
     shown = Demonstrations(blank, measurements, actions, episodes, followed)
-    config = CloneConfig(steps=250, learning_rate=1e-3, hidden_share=0.0, turn_share=0.2, stop_share=0.0, start_share=0.1)
+    config = CloneConfig(
+        steps=250, learning_rate=1e-3, hidden_share=0.0, turn_share=0.2, brake_share=0.0, stand_share=0.0, start_share=0.1
+    )
     assert world.mean_return(clone(latents, shown, config).policy) > BEST - 2.0
