@@ -19,7 +19,7 @@ from PIL import Image
 from roadworthy.agent.episodes import append_episode, read_episodes
 from roadworthy.agent.witness import Look, Witness, sights, sights_folder
 from roadworthy.eval import stages
-from roadworthy.eval.compare import check_names, compare, rebuild, repeat_command
+from roadworthy.eval.compare import check_names, rebuild
 from roadworthy.eval.entrants import entrants
 from roadworthy.eval.evaluate import evaluate
 from roadworthy.eval.figures import write_csv
@@ -28,10 +28,9 @@ from roadworthy.eval.image_scores import ImageScores, compare_scores
 from roadworthy.eval.plan import make_jobs
 from roadworthy.eval.report import write_report
 from roadworthy.eval.results import collect, load_results
-from roadworthy.eval.runner import fingerprints
 from roadworthy.eval.schedule import Job, order
 from roadworthy.eval.sightings import SHOWN_EVENTS, load_sightings, predict_sights
-from roadworthy.eval.study import PRESETS, ExistingData, ReadyModel, RecordingPlan, StudyConfig, save_study
+from roadworthy.eval.study import PRESETS, ExistingData, ReadyModel, StudyConfig, save_study
 from roadworthy.runtime.errors import BadInput, RoadworthyError
 from roadworthy.runtime.files import write_text
 from roadworthy.runtime.scores import confusion
@@ -270,90 +269,6 @@ def test_a_model_of_another_taxonomy_is_refused(
         evaluate(folder.encoder(entrants(plan)[0].name), f"recording:{folder.recording('test')}", output)
 
 
-def test_the_quick_study_has_a_plan_that_can_be_ordered(tmp_path: Path) -> None:
-    jobs = make_jobs(QUICK, StudyFolder(tmp_path))
-    plan = order(jobs)
-    names = [job.name for job in plan.jobs]
-    assert len([name for name in names if name.startswith("drive-")]) == 3 * len(QUICK.drive.test_towns)
-    outputs = [output for job in jobs for output in job.outputs]
-    assert len(set(outputs)) == len(outputs)  # no two jobs write one file
-    assert all(not Path(output).is_absolute() for output in outputs)
-
-
-def test_what_a_change_runs_again(tmp_path: Path) -> None:
-    def prints(study: StudyConfig) -> dict[str, str]:
-        return fingerprints(make_jobs(study, StudyFolder(tmp_path)), "1")
-
-    before = prints(QUICK)
-    more_routes = prints(replace(QUICK, drive=replace(QUICK.drive, straight_routes=5)))
-    changed = {name for name in before if before[name] != more_routes[name]}
-    assert {name.split("-")[0] for name in changed} == {"drive", "sketch"}
-    other_test = prints(replace(QUICK, test_data=replace(QUICK.test_data, seed=9)))
-    assert {name.split("-")[0] for name in before if before[name] != other_test[name]} == {
-        "record", "evaluate", "examples", "bets",
-    }  # fmt: skip
-    other_words = prints(replace(QUICK, title="Another title"))
-    assert other_words == before
-
-
-def test_a_wide_study_has_a_plan_that_can_be_ordered(tmp_path: Path) -> None:
-    assert QUICK.train is not None
-    assert QUICK.drive is not None
-    ready = tmp_path / "theirs.onnx"
-    ready.write_bytes(b"a model")
-    study = replace(
-        QUICK,
-        train=replace(QUICK.train, models=("enet", "unet"), seeds=(0, 1), floor_miou=0.2),
-        models=(ReadyModel("theirs", str(ready)),),
-        precisions=("fp32", "int8"),
-        drive=replace(QUICK.drive, weathers=("training", "held-out")),
-    )
-    jobs = {job.name: job for job in order(make_jobs(study, StudyFolder(tmp_path))).jobs}
-    outputs = [output for job in jobs.values() for output in job.outputs]
-    assert len(set(outputs)) == len(outputs)
-    stages_of = Counter(job.stage for job in jobs.values())
-    members = 2 * 3 * 2 + 1
-    assert stages_of["export"] == members - 1
-    assert stages_of["take"] == 1
-    assert stages_of["convert"] == members
-    assert stages_of["evaluate"] == 2 * members
-    assert stages_of["floor"] == 2 * 2  # models x seeds
-    assert stages_of["bets"] == 2  # the first seed of each model's gambling
-    assert stages_of["drive"] == members * 2 * 2  # towns x weathers
-    assert stages_of["latency"] == 1
-    assert jobs["train-unet-gambling-s1"].needs == ("floor-pretrain-unet-s1",)
-    assert jobs["drive-theirs-p0-Grid01-held-out"].config["suite"] != jobs["drive-theirs-p0-Grid01"].config["suite"]
-    assert all(getattr(stages, job.stage) for job in jobs.values())
-    before = fingerprints(list(jobs.values()), "1")
-    ready.write_bytes(b"another model under the same name")
-    after = fingerprints(make_jobs(study, StudyFolder(tmp_path)), "1")
-    assert {name for name in before if before[name] != after[name] and "latency" not in name} == {
-        name for name in before if "theirs" in name
-    }
-
-
-def test_one_judge_drives_every_segmenter(tmp_path: Path) -> None:
-    assert QUICK.drive is not None
-    judged = replace(QUICK.drive, observation="segmentation-depth", policy_seeds=(0, 1), reinforcement_steps=0)
-    jobs = {job.name: job for job in order(make_jobs(replace(QUICK, drive=judged), StudyFolder(tmp_path))).jobs}
-    assert [name for name in jobs if name.startswith("learn-")] == ["learn-judge-p0", "learn-judge-p1"]
-    assert {job.needs for name, job in jobs.items() if name.startswith("learn-")} == {("demonstrate",)}
-    drive = jobs["drive-gambling-s0-p1-Crooked01"]
-    assert drive.needs == ("learn-judge-p1", "export-gambling-s0")
-    assert (drive.config["driver"], drive.config["model"]) == ("judge", "gambling-s0")
-    # What the judge can do is measured on true labels, in the towns it learnt in.
-    assert {name for name in jobs if name.startswith("drive-truth")} == {"drive-truth-p0-Grid01", "drive-truth-p1-Grid01"}
-    assert not any("encoder" in output for job in jobs.values() for output in job.outputs)
-
-
-def test_a_study_without_driving_has_no_simulator_in_it(tmp_path: Path) -> None:
-    data = ExistingData("camvid:somewhere")
-    study = replace(QUICK, train_data=data, test_data=data, drive=None, latency=None)
-    jobs = make_jobs(study, StudyFolder(tmp_path))
-    assert {job.stage for job in order(jobs).jobs} == {"train", "export", "evaluate", "examples", "bets"}
-    assert next(job for job in jobs if job.stage == "train").config["data"] == "camvid:somewhere"
-
-
 def test_a_pretraining_below_the_floor_stops_the_study(
     study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]],
 ) -> None:
@@ -386,37 +301,3 @@ def test_ready_models_that_do_not_fit_are_refused(
         check(whole, train=None, train_data=data, test_data=data, drive=None)
     with pytest.raises(BadInput, match="train_data has the classes of 'town', test_data those of 'camvid'"):
         check_names(replace(plan, test_data=data))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"train": replace(QUICK.train, objectives=("gambling", "magic"))}, "unknown objective 'magic'"),
-        ({"train": replace(QUICK.train, models=("enet", "resnet"))}, "unknown model 'resnet'"),
-        ({"test_data": RecordingPlan(("Atlantis",), 2, 2)}, "no town 'Atlantis'"),
-        ({"drive": replace(QUICK.drive, straight_routes=-1)}, "straight_routes is -1"),
-    ],
-)
-def test_impossible_studies_are_refused_before_anything_is_written(
-    change: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(BadInput, match=message):
-        compare(replace(QUICK, **change), tmp_path / "study")
-    assert not (tmp_path / "study").exists()
-
-
-def test_the_folder_must_be_one(tmp_path: Path) -> None:
-    path = tmp_path / "study"
-    path.touch()
-    with pytest.raises(BadInput, match="is a file"):
-        compare(QUICK, path)
-
-
-def test_a_server_of_ones_own_may_have_any_town() -> None:
-    check_names(replace(QUICK, carla="127.0.0.1:2000", test_data=RecordingPlan(("Town02",), 2, 2)))
-
-
-def test_the_command_repeats_the_study() -> None:
-    folder = StudyFolder(Path("studies/quick"))
-    assert repeat_command(QUICK, folder) == "roadworthy compare --preset quick --output studies/quick"
-    assert repeat_command(TINY, folder) == "roadworthy compare studies/quick/study.yaml --output studies/quick"
