@@ -19,7 +19,7 @@ import numpy.typing as npt
 from roadworthy.agent.camera import COLOUR, DEPTH, SEMANTIC, CameraRig
 from roadworthy.agent.ego import Assignment, Ego, Moment
 from roadworthy.agent.env import GOAL_M
-from roadworthy.agent.expert import Expert, ExpertStyle, SteeringNoise
+from roadworthy.agent.expert import Expert, ExpertStyle, Stall, SteeringNoise
 from roadworthy.agent.lanegraph import TURNS, RoadOption
 from roadworthy.agent.observation import measurement_vector
 from roadworthy.agent.obstruction import Obstruction
@@ -62,6 +62,7 @@ class DemonstrationConfig:
     vehicles: int = 15
     walkers: int = 15
     blocked_share: float = 0.5  # of the routes a car stands on, until the expert has waited behind it
+    stall_share: float = 0.4  # of the routes the car is stopped once for no reason, so that driving off is seen everywhere
     noise_share: float = 0.35  # of the time the steering is disturbed
     noise_amplitude: float = 0.16  # of full steering
     style: ExpertStyle = field(default_factory=lambda: ExpertStyle(gap_m=SHOWN_GAP_M))
@@ -132,8 +133,9 @@ def demonstrate(config: DemonstrationConfig, folder: Path, progress: Progress | 
     """
     if config.steps < 1 or config.workers < 1:
         raise BadInput(f"steps is {config.steps} and workers {config.workers}, expected 1 or more of each")
-    if not 0.0 <= config.blocked_share <= 1.0:
-        raise BadInput(f"blocked_share is {config.blocked_share}, expected a share of the routes, 0 to 1")
+    for name in ("blocked_share", "stall_share"):
+        if not 0.0 <= getattr(config, name) <= 1.0:
+            raise BadInput(f"{name} is {getattr(config, name)}, expected a share of the routes, 0 to 1")
     workers = 1 if config.carla is not None else config.workers
     record = json.loads(json.dumps(asdict(config)))
     plan = folder / "demonstrations.json"
@@ -235,6 +237,7 @@ class _Part:
         """Follow `route` from `moment` on; the obstruction goes once the expert has stood behind it."""
         expert = Expert(route, ego.model, self.config.style)
         noise = SteeringNoise(self.rng, share=self.config.noise_share, amplitude=self.config.noise_amplitude)
+        stall = Stall(self.rng, self.config.stall_share)
         self.episodes += 1
         standing, kept_last = 0, False
         for step in range(MAX_EPISODE_STEPS):
@@ -252,7 +255,8 @@ class _Part:
             if step % 20 == 0:
                 self.progress(f"{len(self.steps)} of {self.wanted} steps", min(len(self.steps) / self.wanted, 1.0))
             steer = float(np.clip(action[0] + noise(), -1.0, 1.0))
-            moment = ego.advance(steer, float(action[1]), float(action[2]))
+            throttle, brake = (0.0, 1.0) if stall.at(step) else (float(action[1]), float(action[2]))
+            moment = ego.advance(steer, throttle, brake)
             if moment.contacts:  # what led to a crash is not worth repeating
                 self.collisions += 1
                 while self.steps and self.steps[-1].episode == self.episodes:

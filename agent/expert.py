@@ -15,6 +15,9 @@ import numpy.typing as npt
 
 from roadworthy.agent.routes import Route
 
+STALL_BEGINS = 10, 80  # [steps] of 0.1 s after the start of the drive, drawn evenly
+STALL_STEPS = 16  # the car stands after about nine of them
+
 Action = npt.NDArray[np.float32]  # [3] steer, then throttle or brake as in the environment
 
 
@@ -182,3 +185,19 @@ class SteeringNoise:
         self._left -= 1
         phase = 1.0 - self._left / self._length
         return self._peak * (1.0 - abs(2.0 * phase - 1.0))
+
+
+class Stall:
+    """A full stop that nothing asks for, in some drives: who only ever saw the expert stand for a reason stays where it stands.
+
+    The brake stops the car; the label stays what the expert would have done, which is to drive on.
+    """
+
+    def __init__(self, rng: np.random.Generator, share: float) -> None:
+        """Draw whether and when this drive is stopped; `share` of the drives are."""
+        stalls = share > 0 and rng.random() < share
+        self._first = int(rng.integers(*STALL_BEGINS)) if stalls else None
+
+    def at(self, step: int) -> bool:
+        """Tell whether the car is held in this step of 0.1 s of the drive."""
+        return self._first is not None and self._first <= step < self._first + STALL_STEPS

@@ -129,7 +129,8 @@ def _demonstrate(study: Study, report: Report) -> None:
         workers=plan.workers,
         vehicles=6,
         walkers=6,
-        blocked_share=0.0,  # the town that is judged is empty
+        blocked_share=0.0,  # the town that is judged is empty: nobody stands in the way,
+        stall_share=0.0,  # and nobody learns to stand
         seed=plan.seed + 1,
     )
     demonstrate(config, study.path("demonstrations"), report)

@@ -10,10 +10,17 @@ from roadworthy.agent.demonstrations import DemonstrationConfig, Demonstrations,
 from roadworthy.runtime.errors import BadInput
 
 
-def shown(folder: Path, blocked_share: float) -> Demonstrations:
+def shown(folder: Path, blocked_share: float = 0.0, stall_share: float = 0.0) -> Demonstrations:
     """Demonstrate in a town where nobody else drives."""
     config = DemonstrationConfig(
-        towns=("Grid01",), steps=160, workers=1, vehicles=0, walkers=0, weathers=("ClearNoon",), blocked_share=blocked_share
+        towns=("Grid01",),
+        steps=160,
+        workers=1,
+        vehicles=0,
+        walkers=0,
+        weathers=("ClearNoon",),
+        blocked_share=blocked_share,
+        stall_share=stall_share,
     )
     return demonstrate(config, folder)
 
@@ -33,6 +40,16 @@ def test_the_expert_waits_behind_standing_cars_and_goes_on(tmp_path: Path) -> No
     assert speed[: stood[0]].max() > 4.0  # it drove, stood,
     assert speed[stood[-1] :].max() > 4.0  # and went on when the car was gone
     assert json.loads((tmp_path / "blocked" / "part-0" / "part.json").read_text())["collisions"] == 0
+
+
+def test_a_car_that_was_stopped_for_no_reason_drives_on(tmp_path: Path) -> None:
+    stalled = shown(tmp_path / "stalled", stall_share=1.0)
+    standing = stalled.measurements[:, 0] < 0.2
+    first = stalled.episode == stalled.episode[0]
+    later = np.flatnonzero(standing & first)[-1]
+    assert later > 10  # on the way, not at the start
+    assert stalled.actions[later, 1] > 0.3  # and the expert wants to go on
+    assert waits(stalled) == 0
 
 
 def test_a_share_that_is_none(tmp_path: Path) -> None:
