@@ -62,7 +62,7 @@ class DemonstrationConfig:
     vehicles: int = 15
     walkers: int = 15
     blocked_share: float = 0.5  # of the routes a car stands on, until the expert has waited behind it
-    stall_share: float = 0.4  # of the routes the car is stopped once for no reason, so that driving off is seen everywhere
+    stall_share: float = 0.15  # of the routes the car is stopped once for no reason, so that driving off is seen everywhere
     noise_share: float = 0.35  # of the time the steering is disturbed
     noise_amplitude: float = 0.16  # of full steering
     style: ExpertStyle = field(default_factory=lambda: ExpertStyle(gap_m=SHOWN_GAP_M))
