@@ -23,10 +23,25 @@ NAMES = [
 ]
 
 
+ATTEMPTS = 3  # the client library aborts now and then on a busy machine ("close: Bad file descriptor", "bad_weak_ptr")
+
+
+class Towns:
+    """The town that all checks share, until one of them leaves it in the middle of something."""
+
+    def __init__(self) -> None:
+        self.town = TownProcess("Grid01", seed=1)
+
+    def begin_anew(self) -> None:
+        self.town.close()
+        self.town = TownProcess("Grid01", seed=1)
+
+
 @pytest.fixture(scope="module")
-def town() -> Iterator[TownProcess]:
-    with TownProcess("Grid01", seed=1) as process:
-        yield process
+def towns() -> Iterator[Towns]:
+    shared = Towns()
+    yield shared
+    shared.town.close()
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +50,16 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_client(name: str, town: TownProcess, records: Path) -> None:
+def test_client(name: str, towns: Towns, records: Path) -> None:
     done = records / f"{name}.json"  # written at the end of a check: the client may still abort while its process exits
-    command = [sys.executable, str(CLIENT / "run.py"), str(town.port), name, str(done)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert town.alive(), town.said()
-    assert done.exists(), f"{result.stdout}\n{result.stderr}\ntown: {town.said()}"
+    for _ in range(ATTEMPTS):
+        command = [sys.executable, str(CLIENT / "run.py"), str(towns.town.port), name, str(done)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert towns.town.alive(), towns.town.said()
+        if result.returncode >= 0 or done.exists():  # a failed check is never repeated, only a client that a signal ended
+            break
+        towns.begin_anew()  # what the client left there, a strange map or cars, is not the next one's to meet
+    assert done.exists(), f"{result.stdout}\n{result.stderr}\ntown: {towns.town.said()}"
 
 
 def test_the_table_of_supported_api(records: Path) -> None:
