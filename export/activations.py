@@ -17,7 +17,8 @@ class SplitPReLU(nn.Module):
 
     The scalings are depthwise 1x1 convolutions, because ONNX Runtime fuses those with the ReLU and the sum and keeps its
     blocked channel layout from one convolution to the next; its PRelu kernel does neither, and took 4 of ENet's 7 ms of
-    encoder (128x256, two cores), this form 0.5. OpenVINO, which fuses PRelu itself, is about 15 % slower with it.
+    encoder (128x256, two cores), this form 0.5. OpenVINO, which fuses PRelu itself, is about 15 % slower with it, so the
+    runtime puts the operator back where it opens an ONNX file with OpenVINO (`runtime.backends.openvino_prelu`).
     """
 
     rising: Tensor

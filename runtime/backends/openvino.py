@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from roadworthy.runtime.backends.backend import Backend, Placement, cpu_with, first_line, parse_device
+from roadworthy.runtime.backends.openvino_prelu import merge_prelu
 from roadworthy.runtime.errors import BadInput, MissingExtra
 from roadworthy.runtime.sidecar import read_sidecar, read_verified
 
@@ -87,7 +88,9 @@ def open_model(path: Path, placement: Placement) -> Backend:
 def _read(core: Any, path: Path) -> Any:
     """Read the model; of an `.xml`, only the very bytes whose sha256 was checked."""
     if path.suffix != ".xml":
-        return core.read_model(str(path))
+        model = core.read_model(str(path))
+        merge_prelu(model)
+        return model
     sidecar = read_sidecar(path)
     weights = path.with_suffix(".bin")
     if sidecar.weights_sha256 is None or not weights.is_file():
