@@ -1,7 +1,7 @@
 """PReLU back in one operator of an OpenVINO model: exports write it split, as two scalings by channel, a ReLU and a sum.
 
-That form is the fast one in ONNX Runtime. OpenVINO fuses a PRelu into the convolution before it; an ENet takes 15 % longer there
-in the split form. `roadworthy.export.prelu` does the same to ONNX files; on a vehicle there need be no `onnx` package.
+That form is the fast one in ONNX Runtime. OpenVINO fuses a PRelu into the convolution before it; an ENet takes 15 % longer
+there in the split form. `roadworthy.export.prelu` does the same to ONNX files; on a vehicle there need be no `onnx` package.
 """
 
 from __future__ import annotations
