@@ -130,7 +130,21 @@ def test_slow_models_are_timed_once_each(clock: Clock) -> None:
     assert clock.calls == {"a": 1, "b": 1}
     clock.calls.clear()
     _race(*clock.candidates(a=0.001, b=0.002))
-    assert clock.calls == {"a": 15, "b": 15}
+    assert clock.calls == {"a": 29, "b": 29}  # 15 that count, and one before each but the first
+
+
+def test_what_the_candidate_before_left_running_does_not_count(clock: Clock) -> None:
+    last = [""]
+
+    def open_candidate(choice: Choice) -> Callable[[], object]:
+        def call() -> None:
+            disturbed = 0.010 if choice.backend == "calm" and last[0] == "spins" else 0.0
+            clock.now_s += {"calm": 0.010, "spins": 0.014}[choice.backend] + disturbed
+            last[0] = choice.backend
+
+        return call
+
+    assert _race([Choice("spins", Placement(), ""), Choice("calm", Placement(), "")], open_candidate).backend == "calm"
 
 
 def test_a_candidate_that_cannot_open_drops_out(clock: Clock) -> None:
