@@ -1,7 +1,7 @@
 """Which backend runs a model when nobody says: by the file, the device, and on the CPU by a quick measurement.
 
 An engine runs on TensorRT; an ONNX file on the GPU where ONNX Runtime has one; else on the CPU, where neither ONNX Runtime
-nor OpenVINO is the faster one everywhere (float ENet: ONNX Runtime; any int8: OpenVINO), nor is spinning good or bad. With
+nor OpenVINO is the faster one everywhere (any int8: OpenVINO; float: it depends), nor is spinning good or bad. With
 `threads` left open the candidates are timed once on this machine and the winner is remembered; with `threads` given nothing is
 measured, so that the same call computes with the same kernels every time.
 """
