@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from roadworthy.agent.episodes import Episode, append_episode, finished_ids, read_episodes
-from roadworthy.agent.judged_drive import Driver, check_fit, drive_once, episode_id, is_of, open_world
+from roadworthy.agent.judged_drive import Driver, check_fit, check_same, drive_once, episode_id, is_of, open_world
 from roadworthy.agent.parallel import Task as Work
 from roadworthy.agent.parallel import reporter, run_tasks
 from roadworthy.agent.suite import Suite, suite_drives, suite_routes
@@ -37,7 +37,8 @@ def evaluate_policies(
 ) -> list[Episode]:
     """Drive every suite with every driver, append to `output` (episodes.jsonl) and return all its episodes.
 
-    Routes that `output` holds already are not driven again. An episode is the same whoever drives it, and after whatever.
+    Routes that `output` holds already are not driven again; `BadInput` when another driver, or another world, drove them. An
+    episode is the same whoever drives it, and after whatever.
 
     Args:
         drivers: who drives.
@@ -49,7 +50,11 @@ def evaluate_policies(
         run: what runs the tasks, with the arguments of `roadworthy.agent.parallel.run_tasks`: processes of this machine, or
             `roadworthy.agent.cluster.Cluster.run_tasks`.
     """
-    done = finished_ids(read_episodes(output))
+    episodes = read_episodes(output)
+    done = finished_ids(episodes)
+    for suite in suites:
+        for driver in drivers:
+            check_same([episode for episode in episodes if episode.id in done], driver, suite, output)
     pairs = [
         (driver, suite)
         for suite in suites

@@ -8,8 +8,9 @@ real CARLA server is not reloaded (it leaks), and repeats itself less well.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -72,6 +73,42 @@ def is_of(name: str, driver: Driver, suite: Suite) -> bool:
     """Tell whether an episode's id is of `driver` in `suite`."""
     start, end = episode_id(driver, suite, 0).rsplit("/0/", 1)
     return name.startswith(f"{start}/") and name.endswith(f"/{end}")
+
+
+def again(driver: Driver, suite: Suite, index: int, beside: Path) -> dict[str, Any]:
+    """Return what driving the drive `index` of `suite` again takes, as plain JSON; files are named from the folder `beside`."""
+    return {"suite": suite.to_dict(), "drive": index, "server": suite.carla or "town", **driver.to_dict(beside)}
+
+
+def check_same(episodes: Sequence[Episode], driver: Driver, suite: Suite, file: Path) -> None:
+    """Raise `BadInput` when `file` has episodes of these names by another driver or in another world than is asked for now.
+
+    Where the digests are the same the driver's files may have moved; an episode that does not say how it was driven is taken
+    as it is.
+    """
+    known = [episode for episode in episodes if episode.again and is_of(episode.id, driver, suite)]
+    if not known:
+        return
+    new = json.loads(json.dumps(again(driver, suite, 0, file.parent)))  # tuples become lists, as in the file
+    for episode in known:
+        changed = _differences(episode.again, new)
+        if changed:
+            raise BadInput(
+                f"{file} holds the drive {episode.id} already, and not of this run: another {', '.join(changed)}. Choose "
+                "another --output, or delete that file to drive anew"
+            )
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Name what decides a drive and differs between two of `again`'s objects."""
+    changed = [word for key, word in (("model_sha256", "model"), ("policy_sha256", "policy")) if old.get(key) != new[key]]
+    if not new["policy_sha256"] and old.get("policy") != new["policy"]:  # baselines have names only
+        changed.append("policy")
+    if (old.get("server") == "town") != (new["server"] == "town"):
+        changed.append("server")
+    before = old.get("suite") or {}
+    changed += [f"{key} ({before.get(key)}, now {value})" for key, value in new["suite"].items() if before.get(key) != value]
+    return list(dict.fromkeys(changed))
 
 
 def open_world(driver: Driver, suite: Suite) -> RouteEnv:
@@ -168,7 +205,7 @@ def drive_once(
         rescues=int(drive.info["rescues"]),
         outside_m=round(drive.outside_m, 2),
         trajectory=drive.trajectory,
-        again={"suite": suite.to_dict(), "drive": index, "server": suite.carla or "town", **driver.to_dict(beside)},
+        again=again(driver, suite, index, beside),
     )
 
 

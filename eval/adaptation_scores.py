@@ -27,19 +27,19 @@ from roadworthy.eval.adaptation_plan import (
     view_pairs,
     views_plan,
 )
-from roadworthy.eval.image_scores import ious, nullable
-from roadworthy.eval.statistics import (
+from roadworthy.eval.evaluate import BLOCK
+from roadworthy.eval.image_scores import class_accuracies, ious, nullable
+from roadworthy.eval.resampling import (
     Counts,
     Floats,
     Statistic,
     cluster_bootstrap,
-    differences,
-    estimate,
     hierarchical_bootstrap,
     mean_over_seeds,
     of_confusion,
     weighted_mean,
 )
+from roadworthy.eval.statistics import differences, estimate
 from roadworthy.runtime.scores import confusion
 from roadworthy.runtime.taxonomy import CAMVID, CARLA13
 from roadworthy.train.checkpoint import load_run
@@ -48,7 +48,6 @@ from roadworthy.train.data.folding import fold_classes
 from roadworthy.train.data.frames import Frames
 from roadworthy.train.models.normalisation import normalise
 
-BLOCK = 10  # successive images of a drive that count as one when resampling: neighbours are not independent
 BATCH = 8  # frames scored at a time
 
 
@@ -75,14 +74,6 @@ def summarise(study: AdaptationStudy, folder: Path) -> dict[str, Any]:
     if study.real is not None:
         facts["real"] = _real(study.real, folder)
     return facts
-
-
-def class_accuracies(matrices: Counts) -> Floats:
-    """Return the share of each class's pixels labelled right, `[R, N, N] -> [R, N]`; nan for a class without pixels."""
-    hits = np.diagonal(matrices, axis1=1, axis2=2).astype(np.float64)  # [R, N]
-    totals = matrices.sum(axis=2)
-    shares: Floats = np.divide(hits, totals, out=np.full(hits.shape, np.nan), where=totals > 0)
-    return shares
 
 
 def _over_true_classes(values: Floats, matrices: Counts) -> Floats:

@@ -13,7 +13,8 @@ import numpy as np
 
 from roadworthy.eval.evaluate import group_members
 from roadworthy.eval.image_scores import ImageScores, read_scores, resample_images
-from roadworthy.eval.statistics import LEVEL, Estimate, Statistic, can_be_told_apart, differences, mean_over_seeds
+from roadworthy.eval.resampling import Statistic, mean_over_seeds
+from roadworthy.eval.statistics import LEVEL, Estimate, can_be_told_apart, differences
 from roadworthy.runtime.taxonomy import Taxonomy
 
 GAMBLING, WASSERSTEIN = "arXiv 1908.02711", "arXiv 2008.04751"
@@ -100,8 +101,8 @@ def judge_claims(
 ) -> list[Finding]:
     """Judge every claim on what `evaluate` wrote, by name of the objective and training seed.
 
-    All claims together share a chance of 5 % of one false "seen" (Bonferroni). A claim of likeness is seen where the whole
-    interval lies within its margin.
+    All claims together share a chance of 5 % of one false "seen" (Bonferroni). What the luck of the seeds contributes is taken
+    from all objectives, see `differences`. A claim of likeness is seen where the whole interval lies within its margin.
     """
     testable = [claim for claim in claims if claim.first in evaluations and claim.second in evaluations]
     scores = read_scores(evaluations)
@@ -115,10 +116,10 @@ def judge_claims(
             found.append(Finding(claim, "not tested", f"the study has no {' and no '.join(lacking)}"))
             continue
         statistics = {
-            name: mean_over_seeds([_statistic(score, claim.metric, cost, taxonomy) for score in scores[name]])
-            for name in (claim.first, claim.second)
+            name: mean_over_seeds([_statistic(score, claim.metric, cost, taxonomy) for score in each])
+            for name, each in scores.items()
         }
-        (difference,) = differences(statistics, resampling, level)
+        (difference,) = differences(statistics, resampling, level, pairs=[(claim.first, claim.second)])
         found.append(_judge(claim, difference.estimate, resampling.clusters))
     return found
 

@@ -1,8 +1,9 @@
 """Driving metrics from recorded episodes: kilometres between infractions, route completion, success.
 
 The infractions in an `Episode` are events, merged by the agent while it drove (`agent/infractions.py`: one crash is one event,
-however many steps it lasts). Episodes of another source may hold one event per frame: `recount` merges those first, with the
-windows of the CoRL 2017 CARLA benchmark.
+however many steps it lasts). Kilometres between infractions count them with the windows of the CoRL 2017 CARLA benchmark
+(`recount`): who runs into three people within ten seconds has one collision with a person. The tables of rl-carla and of the
+leaderboard count every event, as theirs do.
 """
 
 from __future__ import annotations
@@ -16,18 +17,8 @@ import numpy as np
 
 from roadworthy.agent.episodes import Episode
 from roadworthy.agent.infractions import INFRACTION_KINDS, Infraction
-from roadworthy.eval.statistics import (
-    Difference,
-    Estimate,
-    Resampling,
-    binomial_interval,
-    differences,
-    estimate,
-    hierarchical_bootstrap,
-    poisson_interval,
-    ratio_of_sums,
-    weighted_mean,
-)
+from roadworthy.eval.resampling import Resampling, hierarchical_bootstrap, ratio_of_sums, weighted_mean
+from roadworthy.eval.statistics import Difference, Estimate, binomial_interval, differences, estimate, poisson_interval
 from roadworthy.runtime.errors import BadInput
 
 # [s] The default `frames_recount` (100, 30, 20, 20, 20) of the CoRL 2017 driving benchmark (Dosovitskiy et al.,
@@ -53,9 +44,15 @@ def circuit(episode: Episode) -> str:
     return f"{episode.town}/{episode.task}/{episode.route}"
 
 
+def driver_of(episode: Episode) -> tuple[str, str, str]:
+    """Tell who drove: the digest of the model, and the digest and path of the policy ("" where the episode does not say)."""
+    model, policy, path = (str(episode.again.get(key, "")) for key in ("model_sha256", "policy_sha256", "policy"))
+    return model, policy, "" if policy else path
+
+
 def usable(episodes: Iterable[Episode]) -> list[Episode]:
-    """Leave out the episodes that an error of the simulator ended, and all but the last record of a repeated one."""
-    last = {episode.id: episode for episode in episodes if episode.ended != "error"}
+    """Leave out the episodes that an error of the simulator ended, and all but the last record of a driver's repeated one."""
+    last = {(episode.id, driver_of(episode)): episode for episode in episodes if episode.ended != "error"}
     return list(last.values())
 
 
@@ -78,15 +75,15 @@ def unaided_completion(episode: Episode) -> float:
     return episode.route_completion / (1 + episode.rescues)
 
 
-def recount(episode: Episode) -> Episode:
-    """Merge raw per-frame infractions: one counts only when its kind's window has passed since the last one counted."""
+def recount(episode: Episode) -> tuple[Infraction, ...]:
+    """Return the infractions that count: each only when its kind's window has passed since the last one counted."""
     last: dict[str, float] = {}
     counted: list[Infraction] = []
     for event in sorted(episode.infractions, key=lambda event: event.time_s):
         if event.time_s - last.get(event.kind, -math.inf) >= RECOUNT_WINDOW_S[event.kind]:
             last[event.kind] = event.time_s
             counted.append(event)
-    return replace(episode, infractions=tuple(counted))
+    return tuple(counted)
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ def km_between(episodes: Iterable[Episode], kind: str) -> KmBetween:
     """
     chosen = list(episodes)
     km = sum(episode.distance_m for episode in chosen) / 1000
-    events = sum(_count(episode, kind) for episode in chosen)
+    events = sum(_recounted(episode, kind) for episode in chosen)
     rate = poisson_interval(events, km)  # [1 / km]
     return KmBetween(kind, events, km, _inverse(rate.value), _inverse(rate.high), _inverse(rate.low))
 
@@ -129,10 +126,10 @@ def _inverse(rate: float) -> float:
     return rate if math.isnan(rate) else math.inf if rate == 0 else 1 / rate
 
 
-def _count(episode: Episode, kind: str) -> int:
+def _recounted(episode: Episode, kind: str) -> int:
     if kind not in INFRACTION_KINDS:
         raise BadInput(f"unknown infraction {kind!r}; known: {', '.join(INFRACTION_KINDS)}")
-    return sum(event.kind == kind for event in episode.infractions)
+    return sum(event.kind == kind for event in recount(episode))
 
 
 @dataclass(frozen=True)
@@ -144,6 +141,7 @@ class DriveSummary:
     completion: Estimate  # mean of `unaided_completion`, 0..1
     success: Estimate  # fraction of routes `finished`
     rescues: int  # times a car was put back on its route
+    infractions_per_km: Estimate  # of all kinds together
     between: Mapping[str, KmBetween]  # per kind
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,6 +152,7 @@ class DriveSummary:
             "completion": self.completion.to_dict(),
             "success": self.success.to_dict(),
             "rescues": self.rescues,
+            "infractions_per_km": self.infractions_per_km.to_dict(),
             "between": {kind: value.to_dict() for kind, value in self.between.items()},
         }
 
@@ -175,8 +174,20 @@ def drive_summary(episodes: Sequence[Episode], *, seed: int = 0) -> DriveSummary
         completion=estimate(weighted_mean(np.array([unaided_completion(episode) for episode in episodes])), resampling),
         success=_success(episodes, resampling),
         rescues=sum(episode.rescues for episode in episodes),
+        infractions_per_km=_rate(episodes, resampling),
         between={kind: _widen(km_between(episodes, kind), episodes, resampling) for kind in INFRACTION_KINDS},
     )
+
+
+def _rate(episodes: Sequence[Episode], resampling: Resampling) -> Estimate:
+    """Estimate infractions of all kinds per kilometre; the exact Poisson interval where it is wider."""
+    km = np.array([episode.distance_m / 1000 for episode in episodes])
+    events = np.array([float(len(recount(episode))) for episode in episodes])
+    exact = poisson_interval(int(events.sum()), float(km.sum()))
+    resampled = estimate(ratio_of_sums(events, km), resampling)
+    # fmin and fmax pass over nan: a bootstrap without an interval changes nothing.
+    low, high = np.fmin(exact.low, resampled.low), np.fmax(exact.high, resampled.high)
+    return replace(exact, low=max(float(low), 0.0), high=float(high))
 
 
 def _success(episodes: Sequence[Episode], resampling: Resampling) -> Estimate:
@@ -191,7 +202,7 @@ def _widen(exact: KmBetween, episodes: Sequence[Episode], resampling: Resampling
     if exact.events == 0 or len(episodes) < 2:
         return exact
     km = np.array([episode.distance_m / 1000 for episode in episodes])
-    counts = np.array([float(_count(episode, exact.kind)) for episode in episodes])
+    counts = np.array([float(_recounted(episode, exact.kind)) for episode in episodes])
     resampled = estimate(ratio_of_sums(km, counts), resampling)
     # fmin and fmax pass over nan: a bootstrap without an interval changes nothing.
     low, high = np.fmin(exact.low_km, resampled.low), np.fmax(exact.high_km, resampled.high)
@@ -217,7 +228,7 @@ def route_following(episodes: Sequence[Episode]) -> RouteFollowing:
     hours = sum(episode.duration_s for episode in episodes) / 3600
     length = sum(episode.route_length_m for episode in episodes)
     covered = sum(unaided_completion(episode) * episode.route_length_m for episode in episodes)
-    left = sum(_count(episode, "off_line") for episode in episodes)
+    left = sum(event.kind == "off_line" for episode in episodes for event in episode.infractions)
     hits = sum(event.kind.startswith("collision_") for episode in episodes for event in episode.infractions)
     return RouteFollowing(
         100 * covered / length if length else 0.0,
@@ -262,7 +273,7 @@ def compare_drives(
     for name, episodes in keyed.items():
         chosen = [episodes[key] for key in shared]
         completion[name] = weighted_mean(np.array([unaided_completion(episode) for episode in chosen]))
-        events = np.array([float(len(episode.infractions)) for episode in chosen])
+        events = np.array([float(len(recount(episode))) for episode in chosen])
         rate[name] = ratio_of_sums(events, np.array([episode.distance_m / 1000 for episode in chosen]))
     resampling = _resampling(first, seed)
     return {"completion": differences(completion, resampling), "infractions_per_km": differences(rate, resampling)}

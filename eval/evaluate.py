@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from roadworthy.eval.calibration import reliability
-from roadworthy.eval.image_scores import ImageScores, class_intervals, class_means, nullable
+from roadworthy.eval.image_scores import ImageScores, class_accuracies, class_intervals, class_means, nullable
+from roadworthy.eval.resampling import cluster_bootstrap
 from roadworthy.eval.segmentation import BF_TOLERANCE, contour_scores, severity_contributions
-from roadworthy.eval.statistics import cluster_bootstrap, estimate
+from roadworthy.eval.statistics import estimate
 from roadworthy.runtime import load, machine
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import atomic_path, write_text
@@ -29,6 +31,8 @@ from roadworthy.train.data.dataset import Dataset, Sample
 from roadworthy.train.ground import GroundMatrix, severity
 
 ProgressCallback = Callable[[str, float], None]
+
+BLOCK = 10  # successive images of a drive that count as one when resampling: neighbours look alike
 
 CONVENTION = (
     "mIoU is data-set-level (one confusion matrix over all test images) with void pixels ignored; BF-score and Hausdorff "
@@ -43,7 +47,6 @@ def evaluate(
     *,
     split: str | None = None,
     ground: GroundMatrix | None = None,
-    groups: Mapping[str, str] | None = None,
     examples: int = 0,
     device: str = "cpu",
     threads: int | None = None,
@@ -59,14 +62,14 @@ def evaluate(
         output: where the JSON goes; example predictions go to the folder `<output stem>.frames` beside it.
         split: of the data set, when it has several.
         ground: the evaluation's ground matrix; the taxonomy's `severity` by default.
-        groups: cluster of each image by name, for the bootstrap. By default the frames of one drive of a recording are a
-            cluster (they look alike), and any other image is its own.
         examples: how many images, evenly spread over the data set, to keep with their predictions.
         device: to run on, see `runtime.load`.
         threads: CPU threads of the runtime and of the measuring; None = all physical cores.
         batch: images per call.
         seed: of the bootstrap.
         progress: called with a text and the fraction done.
+
+    The intervals take images that look alike as one, see `clusters_of`.
 
     Raises:
         BadInput: the model lacks an output, its taxonomy is not the data set's, or the data set is unusable or empty.
@@ -91,11 +94,9 @@ def evaluate(
     kept = spread(examples, len(dataset))
     frames = output.with_suffix(".frames")
 
-    if groups is None:
-        kind, _, root = data.partition(":")
-        groups = episode_of_frame(Path(root).expanduser()) if kind == "recording" else {}
+    clusters = clusters_of(dataset, drives=data.partition(":")[0] == "recording")
     pool = threads or machine.usable_cores()
-    scores, predictions = _score_images(segmenter, dataset, metadata, groups, kept, batch, pool, progress)
+    scores, predictions = _score_images(segmenter, dataset, metadata, clusters, kept, batch, pool, progress)
     resampling = cluster_bootstrap(scores.groups, seed=seed)
     estimates = {name: estimate(statistic, resampling) for name, statistic in scores.statistics(cost).items()}
     total = scores.confusions.sum(axis=0)
@@ -119,6 +120,7 @@ def evaluate(
             "iou": nullable(iou(total)),
             "bf": nullable(class_means(scores.bf)),
             "hausdorff_px": nullable(class_means(scores.hausdorff_px)),
+            "accuracy": nullable(class_accuracies(total)),
             **{f"{name}_interval": ends for name, ends in class_intervals(scores.class_statistics(), resampling).items()},
         },
         "per_group": {
@@ -146,17 +148,19 @@ def group_members(taxonomy: Taxonomy) -> dict[int, list[int]]:
     return {group: [taxonomy.index(name) for name in names] for group, names in taxonomy.groups.items()}
 
 
-def episode_of_frame(recording: Path) -> dict[str, str]:
-    """Map the names of a recording's frames to their drives. Raises `BadInput` when `meta.jsonl` does not tell."""
-    path = recording / "meta.jsonl"
-    found = {}
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.strip():
-                entry = json.loads(line)
-                found[str(entry["name"])] = f"episode {entry['episode']}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: not the list of a recording's frames ({error!r}); record again") from error
+def clusters_of(dataset: Dataset, *, drives: bool) -> list[str]:
+    """Name for every image the cluster that the bootstrap draws it with: images that look alike say little more than one.
+
+    The frames of a recording's drive are a cluster (`drives`): its drives are short and many. Elsewhere a drive or a city is
+    the whole data set or a third of it (CamVid's val split is one clip), so that `BLOCK` successive images of it are one. An
+    image of no drive is its own.
+    """
+    found = []
+    seen: Counter[str] = Counter()
+    for pair in dataset.pairs:
+        block = "" if drives else f", block {seen[pair.group] // BLOCK}"
+        found.append(f"{pair.group}{block}" if pair.group else pair.name)
+        seen[pair.group] += 1
     return found
 
 
@@ -164,7 +168,7 @@ def _score_images(
     segmenter: Callable[[npt.NDArray[np.uint8]], Any],
     dataset: Dataset,
     metadata: ModelMetadata,
-    groups: Mapping[str, str],
+    clusters: Sequence[str],
     kept: set[int],
     batch: int,
     threads: int,
@@ -172,18 +176,22 @@ def _score_images(
 ) -> tuple[ImageScores, dict[int, npt.NDArray[np.uint8]]]:
     """Run every image through the model and measure it; returns the scores and the predictions of the `kept` images.
 
-    The images of a batch are read and measured on `threads` threads (the contours' machine code lets the others run).
+    Images are read and measured on `threads` threads (the contours' machine code lets the others run), as many at a time as
+    keep them all at work; how many go through the model in one call is another matter.
     """
     found: list[_Measured] = []
     predictions = {}
+    at_once = batch * math.ceil(threads / batch)
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(dataset), batch):
-            samples = list(pool.map(dataset.__getitem__, range(start, min(start + batch, len(dataset)))))
-            images = np.stack([_resize(sample.image, metadata) for sample in samples])  # [B, H, W, 3]
-            result = segmenter(images)
-            # Predictions are brought to the label's size, never the label to the prediction's.
-            labels = [_fit(result.labels[i], sample.labels.shape) for i, sample in enumerate(samples)]
-            certainty = [_fit(result.confidence[i], sample.labels.shape) for i, sample in enumerate(samples)]
+        for start in range(0, len(dataset), at_once):
+            samples = list(pool.map(dataset.__getitem__, range(start, min(start + at_once, len(dataset)))))
+            labels, certainty = [], []
+            for first in range(0, len(samples), batch):
+                called = samples[first : first + batch]
+                result = segmenter(np.stack([_resize(sample.image, metadata) for sample in called]))  # [B, H, W, 3]
+                # Predictions are brought to the label's size, never the label to the prediction's.
+                labels += [_fit(result.labels[i], sample.labels.shape) for i, sample in enumerate(called)]
+                certainty += [_fit(result.confidence[i], sample.labels.shape) for i, sample in enumerate(called)]
             found += pool.map(partial(_measure, len(metadata.class_names)), samples, labels, certainty)
             for offset in {index - start for index in kept if start <= index < start + len(samples)}:
                 predictions[start + offset] = labels[offset].astype(np.uint8)
@@ -191,11 +199,12 @@ def _score_images(
                 progress(f"evaluating image {len(found)} of {len(dataset)}", len(found) / len(dataset))
     scores = ImageScores(
         tuple(one.name for one in found),
-        tuple(groups.get(one.name, one.name) for one in found),
+        tuple(clusters),
         np.stack([one.confusion for one in found]),
         np.stack([one.bf for one in found]),
         np.stack([one.hausdorff_px for one in found]),
         np.array([one.confidence for one in found], np.float64),
+        np.array([one.confidence_squared for one in found], np.float64),
         np.stack([one.reliability for one in found]),
     )
     return scores, predictions
@@ -209,6 +218,7 @@ class _Measured(NamedTuple):
     bf: npt.NDArray[np.float64]  # [N]
     hausdorff_px: npt.NDArray[np.float64]  # [N]
     confidence: float
+    confidence_squared: float
     reliability: npt.NDArray[np.float64]  # [BINS, 3]
 
 
@@ -216,13 +226,15 @@ def _measure(classes: int, sample: Sample, labels: npt.NDArray[Any], certainty: 
     """Measure one image: its predicted `labels` and their `certainty` `[H, W]` against the truth."""
     contours = contour_scores(labels, sample.labels, classes)
     valid = sample.labels != IGNORE
+    sure = certainty[valid].astype(np.float64)  # [pixels]
     return _Measured(
         sample.name,
         confusion(labels, sample.labels, classes),
         contours.bf,
         contours.hausdorff_px,
-        float(certainty[valid].mean(dtype=np.float64)) if valid.any() else math.nan,
-        reliability(certainty[valid], labels[valid] == sample.labels[valid]),
+        float(sure.mean()) if sure.size else math.nan,
+        float(np.square(sure).mean()) if sure.size else math.nan,
+        reliability(sure, labels[valid] == sample.labels[valid]),
     )
 
 

@@ -46,7 +46,10 @@ def _segmenter(segmenter: Mapping[str, Any]) -> Row:
     for metric in METRICS:
         row |= _estimate(metric, segmenter["metrics"].get(metric))
     latency = segmenter["latency"]
-    row |= {key: latency and latency[key] for key in ("p50_ms", "p90_ms", "p99_ms", "max_ms", "fps", "backend")}
+    row |= {
+        key: latency and latency[key]
+        for key in ("p50_ms", "p90_ms", "p99_ms", "max_ms", "frames_per_second", "batch", "backend")
+    }
     for where, drive in segmenter["drive"].items():
         row |= {f"{where}_episodes": drive and drive["episodes"], f"{where}_km": drive and drive["km"]}
         row |= _estimate(f"{where}_completion", drive and drive["completion"])
@@ -94,7 +97,7 @@ def _classes(results: Mapping[str, Any]) -> Iterable[Row]:
             yield {
                 "segmenter": segmenter["name"],
                 "class": name,
-                **{key: figures[key][index] for key in ("iou", "bf", "hausdorff_px")},
+                **{key: figures[key][index] for key in ("iou", "bf", "hausdorff_px", "accuracy")},
             }
 
 

@@ -10,21 +10,19 @@ from typing import Any
 import numpy as np
 
 from roadworthy.eval.calibration import BINS, expected_calibration_error
-from roadworthy.eval.statistics import (
+from roadworthy.eval.resampling import (
     Counts,
-    Difference,
     Floats,
     Resampling,
     Statistic,
     cluster_bootstrap,
-    differences,
-    estimate,
     hierarchical_bootstrap,
     mean_over_seeds,
     of_confusion,
     ratio_of_sums,
     weighted_mean,
 )
+from roadworthy.eval.statistics import Difference, differences, estimate
 from roadworthy.runtime.errors import BadInput
 
 METRICS: Mapping[str, str] = {
@@ -33,6 +31,7 @@ METRICS: Mapping[str, str] = {
     "bf": "mean BF-score, 0..1, larger is better",
     "hausdorff_px": "mean modified Hausdorff distance [pixels], smaller is better",
     "mean_max_probability": "mean of the largest class probability over valid pixels, 0..1",
+    "std_max_probability": "standard deviation of the largest class probability over valid pixels, 0..1",
     "expected_severity": "mean severity per valid pixel under the ground matrix, 0..1, smaller is better",
     "ece": f"expected calibration error over {BINS} equal intervals of confidence, 0..1, smaller is better",
 }
@@ -48,6 +47,7 @@ class ImageScores:
     bf: Floats  # [images, N]
     hausdorff_px: Floats  # [images, N]
     confidence: Floats  # [images] mean of the largest probability over valid pixels
+    confidence_squared: Floats  # [images] mean of its square
     reliability: Floats  # [images, BINS, 3] pixels, summed confidence and right pixels per interval of confidence
 
     def statistics(self, cost: Floats) -> dict[str, Statistic]:
@@ -58,9 +58,16 @@ class ImageScores:
             "bf": weighted_mean(image_means(self.bf)),
             "hausdorff_px": weighted_mean(image_means(self.hausdorff_px)),
             "mean_max_probability": weighted_mean(self.confidence),
+            "std_max_probability": self._scatter,
             "expected_severity": of_confusion(self.confusions, lambda matrices: _severities(matrices, cost)),
             "ece": self._calibration,
         }
+
+    def _scatter(self, weights: Floats) -> Floats:
+        """Evaluate the standard deviation of the largest probability for weights [R, images] -> [R]; images count alike."""
+        mean, of_squares = (weighted_mean(values)(weights) for values in (self.confidence, self.confidence_squared))
+        deviations: Floats = np.sqrt(np.maximum(of_squares - mean**2, 0.0))
+        return deviations
 
     def _calibration(self, weights: Floats) -> Floats:
         """Evaluate the calibration error for weights [R, images] -> [R]."""
@@ -94,6 +101,7 @@ class ImageScores:
             "bf": nullable(self.bf),
             "hausdorff_px": nullable(self.hausdorff_px),
             "confidence": nullable(self.confidence),
+            "confidence_squared": nullable(self.confidence_squared),
             "reliability": self.reliability.tolist(),
         }
 
@@ -105,7 +113,8 @@ class ImageScores:
             for place, count in entries:
                 row[place] = count
         arrays = {
-            key: np.array(data[key], np.float64) for key in ("bf", "hausdorff_px", "confidence", "reliability")
+            key: np.array(data[key], np.float64)
+            for key in ("bf", "hausdorff_px", "confidence", "confidence_squared", "reliability")
         }  # null becomes nan
         return cls(tuple(data["names"]), tuple(data["groups"]), flat.reshape(-1, classes, classes), **arrays)
 
@@ -185,6 +194,14 @@ def ious(matrices: Counts) -> Floats:
     unions = matrices.sum(axis=1) + matrices.sum(axis=2) - hits
     scores: Floats = np.divide(hits, unions, out=np.full(hits.shape, np.nan), where=unions > 0)
     return scores
+
+
+def class_accuracies(matrices: Counts) -> Floats:
+    """Return the share of each class's pixels labelled right, `[..., N, N] -> [..., N]`; nan for a class without pixels."""
+    hits = np.diagonal(matrices, axis1=-2, axis2=-1).astype(np.float64)  # [..., N]
+    totals = matrices.sum(axis=-1)
+    shares: Floats = np.divide(hits, totals, out=np.full(hits.shape, np.nan), where=totals > 0)
+    return shares
 
 
 def _accuracies(matrices: Counts) -> Floats:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import onnx
 
 from roadworthy.eval.bench import BenchConfig, ProgressCallback, bench
 from roadworthy.export.onnx_model import load_model
@@ -14,6 +17,8 @@ from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
 from roadworthy.runtime.metadata import ModelMetadata
 from roadworthy.runtime.onnx_file import read_props
+
+SMALL = 64  # elements of a tensor that may be a shape, axes or steps rather than weights
 
 
 def measure_latency(
@@ -71,13 +76,37 @@ def measure_latency(
 
 
 def graph_digest(path: Path) -> str:
-    """Digest what decides a model's speed: its operators in order, the shapes of its weights, and its frame size."""
+    """Digest what decides a model's speed: operators with their attributes and wiring, shapes of weights, and frame size."""
     graph = load_model(path).graph
     metadata = ModelMetadata.from_props(read_props(path), str(path))
+    number: dict[str, int] = {}  # of each value in order of appearance: what it is called does not matter
     content = {
         "size": [metadata.height, metadata.width],
-        "operators": [node.op_type for node in graph.node],
-        "weights": [[value.data_type, *value.dims] for value in graph.initializer],
-        "outputs": [value.name for value in graph.output],
+        "weights": [[_number(value.name, number), *_facts(value)] for value in graph.initializer],
+        "nodes": [
+            [
+                node.op_type,
+                [_number(name, number) for name in (*node.input, *node.output)],
+                sorted([attribute.name, *_value(attribute)] for attribute in node.attribute),
+            ]
+            for node in graph.node
+        ],
+        "outputs": [[value.name, _number(value.name, number)] for value in graph.output],
     }
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _number(name: str, known: dict[str, int]) -> int:
+    return known.setdefault(name, len(known))
+
+
+def _facts(tensor: onnx.TensorProto) -> list[Any]:
+    """Return the type and shape of a tensor, and of axes, shapes and other small whole numbers the values too."""
+    small = tensor.data_type == onnx.TensorProto.INT64 and math.prod(tensor.dims) <= SMALL
+    return [tensor.data_type, list(tensor.dims), onnx.numpy_helper.to_array(tensor).tolist() if small else None]
+
+
+def _value(attribute: onnx.AttributeProto) -> list[Any]:
+    if attribute.type == onnx.AttributeProto.TENSOR:
+        return _facts(attribute.t)
+    return [attribute.SerializeToString(deterministic=True).hex()]

@@ -17,7 +17,7 @@ import numpy as np
 
 from roadworthy.agent.episodes import Episode
 from roadworthy.agent.infractions import Infraction
-from roadworthy.eval.driving import usable
+from roadworthy.eval.driving import driver_of, usable
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
 
@@ -110,14 +110,20 @@ def leaderboard(episodes: Sequence[Episode], rules: Rules = "2.1") -> dict[str, 
     chosen = usable(episodes)
     if not chosen:
         raise BadInput("there are no usable episodes to score; drive first")
-    drivers = sorted({(episode.segmenter, episode.policy_seed) for episode in chosen})
+    drivers = {(episode.segmenter, episode.policy_seed, driver_of(episode)): episode for episode in chosen}
     if len(drivers) > 1:
-        raise BadInput(f"episodes of {len(drivers)} drivers ({drivers}); the leaderboard scores one: export each by itself")
+        named = [
+            f"{each.segmenter} with {each.again.get('policy', f'policy seed {each.policy_seed}')}" for each in drivers.values()
+        ]
+        raise BadInput(
+            f"episodes of {len(drivers)} drivers ({'; '.join(sorted(named))}); the leaderboard scores one: "
+            "export each by itself"
+        )
     records = [_record(index, episode, rules) for index, episode in enumerate(chosen)]
     scores = np.array([[record["scores"][name] for name in SCORES] for record in records])  # [routes, 3]
     spread = scores.std(axis=0, ddof=1) if len(records) > 1 else np.zeros(len(SCORES))
     means = dict(zip(SCORES, scores.mean(axis=0).round(6).tolist(), strict=True))
-    per_km = _per_km(records)
+    per_km = _per_km(records, chosen)
     failed = [(record["route_id"], record["index"], record["status"]) for record in records if "Failed" in record["status"]]
     perfect = all(record["status"] == "Perfect" for record in records)
     summary = {
@@ -197,9 +203,13 @@ def _sentence(event: Infraction) -> str:
     return f"Agent collided against {kind} with type={event.other} at (x={x:.3f}, y={y:.3f})"
 
 
-def _per_km(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return events per kilometre of completed route, as the leaderboard does; kilometres outside the lanes are not divided."""
-    km = sum(record["meta"]["route_length"] / 1000 * record["scores"]["score_route"] / 100 for record in records)
+def _per_km(records: Sequence[Mapping[str, Any]], episodes: Sequence[Episode]) -> dict[str, float]:
+    """Return events per kilometre of completed route, as the leaderboard does; kilometres outside the lanes are not divided.
+
+    A drive on which the car was put back goes on, and so do its events: they are divided by all of the route that it
+    completed, not by the share that its score gets. (The leaderboard's own tools, which know no rescues, divide by the latter.)
+    """
+    km = sum(episode.route_length_m / 1000 * episode.route_completion for episode in episodes)
     found = {key: sum(len(record["infractions"][key]) for record in records) / max(km, 0.001) for key in LABELS}
     found["outside_route_lanes"] = sum(
         float(text.split(" ")[8]) / 1000 for record in records for text in record["infractions"]["outside_route_lanes"]

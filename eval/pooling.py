@@ -16,7 +16,8 @@ from roadworthy.eval.image_scores import (
     read_scores,
     resample_images,
 )
-from roadworthy.eval.statistics import Estimate, estimate, mean_over_seeds
+from roadworthy.eval.resampling import mean_over_seeds
+from roadworthy.eval.statistics import Estimate, estimate
 from roadworthy.runtime.taxonomy import Taxonomy
 
 POOLED = ("metrics", "per_class", "per_group", "reliability", "severity_contributions")
@@ -46,7 +47,10 @@ def pool(evaluations: Sequence[Mapping[str, Any]], taxonomy: Taxonomy, *, seed: 
             for name in of_seed[0]
         },
         "per_class": {
-            **{key: _means([found["per_class"][key] for found in evaluations]) for key in ("iou", "bf", "hausdorff_px")},
+            **{
+                key: _means([found["per_class"][key] for found in evaluations])
+                for key in ("iou", "bf", "hausdorff_px", "accuracy")
+            },
             **{
                 f"{name}_interval": [ends and [max(ends[0], 0.0), min(ends[1], 1.0)] for ends in each]
                 for name, each in class_intervals(classes, resampling).items()

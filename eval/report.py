@@ -22,7 +22,6 @@ from roadworthy.eval.pictures import Example, load_examples
 from roadworthy.eval.plots import Trade, reliability_chart, trade_off
 from roadworthy.eval.results import CONDITIONS, load_results
 from roadworthy.eval.sightings import SHOWN_EVENTS, Sighting, load_sightings
-from roadworthy.eval.statistics import poisson_interval
 from roadworthy.eval.tables import (
     KIND_WORDS,
     drift_rows,
@@ -50,6 +49,11 @@ PANELS: Mapping[str, tuple[str, str, bool | None]] = {
     "mean_max_probability": (
         "mean max-probability",
         "how sure the segmenter is of itself; compare with the pixel accuracy",
+        None,
+    ),
+    "std_max_probability": (
+        "spread of max-probability",
+        "standard deviation over pixels: near 0 where every pixel is as sure as the others",
         None,
     ),
     "pixel_accuracy": ("pixel accuracy", "fraction of pixels labelled right", True),
@@ -152,7 +156,10 @@ def _trades(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Draw what accuracy and safe driving cost in latency; the front joins the models that no other one beats."""
     accuracy, driving = [], []
     first, *others = results["precisions"]
-    times = {file: row for row in reversed(results["latency"]["rows"]) for file in row["models"]}
+    times: dict[str, Mapping[str, Any]] = {}  # by model file: the fewest frames a call, on the first backend
+    for row in sorted(results["latency"]["rows"], key=lambda row: int(row["batch"])):
+        for file in row["models"]:
+            times.setdefault(file, row)
     for index, segmenter in enumerate(results["segmenters"]):
         miou, drive, row = segmenter["metrics"]["miou"], segmenter["drive"]["all"], segmenter["latency"]
         ends = tuple(row["p50_interval_ms"])
@@ -164,11 +171,10 @@ def _trades(results: Mapping[str, Any]) -> list[tuple[str, Any]]:
             cost = times[facts["files"][0]]["p50_ms"]
             accuracy.append(Trade(f"{segmenter['label']}, {precision}", index, cost, facts["metrics"]["miou"], tag=precision))
         if drive is not None and drive["km"]:
-            events = sum(between["events"] for between in drive["between"].values())
-            rate = poisson_interval(events, drive["km"])
+            rate = drive["infractions_per_km"]
             looks = results["study"]["drive"]["precision"] or first
             cost = times[segmenter["precisions"][looks]["files"][0]]["p50_ms"]
-            driving.append(Trade(segmenter["label"], index, cost, rate.value, None, (rate.low, rate.high)))
+            driving.append(Trade(segmenter["label"], index, cost, rate["value"], None, (rate["low"], rate["high"])))
     found = [("Accuracy against latency", trade_off(accuracy, "p50 latency [ms]", "mean IoU", larger_is_better=True))]
     if driving:
         title = "Infractions against latency"

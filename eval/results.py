@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from roadworthy.agent.episodes import Episode, read_episodes
-from roadworthy.eval.driving import compare_drives, drive_summary, finished_share, fit_to_judge, usable
+from roadworthy.eval.driving import compare_drives, drive_summary, finished_share, fit_to_judge, recount, usable
 from roadworthy.eval.driving_plan import has_judge
 from roadworthy.eval.entrants import Entrant, entrants, in_sample_severity, rows
 from roadworthy.eval.folder import TRUTH, StudyFolder, artifact
@@ -262,7 +262,7 @@ def _seed(
         "metrics": {name: metric["value"] for name, metric in evaluation["metrics"].items()},
         "episodes": len(own),
         "km": km,
-        "infractions_per_km": sum(len(episode.infractions) for episode in own) / km if km else None,
+        "infractions_per_km": sum(len(recount(episode)) for episode in own) / km if km else None,
     }
 
 
@@ -272,10 +272,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _latency_of(latency: Mapping[str, Any] | None, file: str) -> dict[str, Any] | None:
-    """Return the row of a model's graph for one frame on the first backend; None where latency was not measured."""
+    """Return the row of a model's graph for the fewest frames a call, on the first backend; None without latency."""
     if latency is None:
         return None
-    chosen: dict[str, Any] = next(row for row in latency["rows"] if file in row["models"])
+    chosen: dict[str, Any] = min((row for row in latency["rows"] if file in row["models"]), key=lambda row: int(row["batch"]))
     return chosen
 
 

@@ -245,5 +245,11 @@ def check_study(study: StudyConfig, source: str) -> None:
         raise BadInput(
             f"{source}: drive.reinforcement_steps is {drive.reinforcement_steps}, expected 0: the judge imitates only"
         )
+    if drive is not None and not ("training" in drive.weathers and set(drive.test_towns) & set(drive.train_towns)):
+        raise BadInput(
+            f"{source}: drive.test_towns is {', '.join(drive.test_towns)} under the weathers {', '.join(drive.weathers)}, "
+            f"expected also one of drive.train_towns ({', '.join(drive.train_towns)}) under the training weathers: a driver "
+            "that cannot finish what it was trained on judges no segmenter"
+        )
     if study.device not in DEVICES:
         raise BadInput(f"{source}: device is {study.device!r}, expected one of {', '.join(DEVICES)}")

@@ -21,7 +21,6 @@ JUDGED: Mapping[str, tuple[str, int]] = {
     "infractions_per_km": ("infractions per kilometre", -1),
 }
 DRIVING = ("completion", "infractions_per_km")
-TOO_FEW_SEEDS = 2  # `statistics` says what was measured
 MOST_LISTED = 3  # pairs that a sentence names one by one
 
 
@@ -146,11 +145,6 @@ def _limits(results: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
         sentences.append(
             "Each objective was trained once: a difference found here is between these trained models. "
             "Whether the objective made it needs several training seeds."
-        )
-    if seeds == TOO_FEW_SEEDS:
-        sentences.append(
-            "Two training seeds say too little about their own spread: a 95 % interval over them holds in about 88 % of the "
-            "cases. Train a third."
         )
     if driven and len(results["seeds"]["policy"]) < 2:
         whose = "Each segmenter has one driver" if results["judge_finished"] is None else "One judge drove all segmenters"

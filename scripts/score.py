@@ -39,11 +39,8 @@ def score(episodes: tuple[Path, ...], rules: str, leaderboard: Path | None, json
     found = usable(episode for path in episodes for episode in read_episodes(path))
     if not found:
         raise BadInput(f"{', '.join(map(str, episodes))}: no usable episodes; drive first")
-    groups: dict[tuple[str, str], list[Episode]] = {}
-    for episode in found:
-        groups.setdefault((episode.segmenter, episode.suite), []).append(episode)
     facts = []
-    for (segmenter, suite), chosen in groups.items():
+    for (segmenter, suite), chosen in _rows(found).items():
         scores = [rule_book.score(episode, rules) for episode in chosen]  # type: ignore[arg-type]  # click checked it
         facts.append({
             "segmenter": segmenter,
@@ -68,6 +65,28 @@ def score(episodes: tuple[Path, ...], rules: str, leaderboard: Path | None, json
     if leaderboard is not None:
         rule_book.write_leaderboard(found, leaderboard, rules)  # type: ignore[arg-type]
         console.print(f"leaderboard result file (rules {rules}): {leaderboard}")
+
+
+def _rows(episodes: list[Episode]) -> dict[tuple[str, str], list[Episode]]:
+    """Sort episodes by segmenter and suite: the policy seeds of a study share a row, other drivers of one name do not."""
+    from roadworthy.eval.driving import driver_of
+
+    models: dict[str, set[str]] = {}  # digests by name of the segmenter
+    policies: dict[tuple[str, str, int], set[tuple[str, ...]]] = {}  # by name and digest of the segmenter, and policy seed
+    for episode in episodes:
+        model, *policy = driver_of(episode)
+        models.setdefault(episode.segmenter, set()).add(model)
+        policies.setdefault((episode.segmenter, model, episode.policy_seed), set()).add(tuple(policy))
+    several = {(name, model) for (name, model, _), found in policies.items() if len(found) > 1}
+    rows: dict[tuple[str, str], list[Episode]] = {}
+    for episode in episodes:
+        words = [episode.segmenter]
+        if len(models[episode.segmenter]) > 1:
+            words.append(f"({episode.again.get('model', 'model not said')})")
+        if (episode.segmenter, driver_of(episode)[0]) in several:
+            words.append(f"with {episode.again.get('policy', 'a policy not said')}")
+        rows.setdefault((" ".join(words), episode.suite), []).append(episode)
+    return rows
 
 
 def _print(facts: list[dict[str, object]], rules: str) -> None:

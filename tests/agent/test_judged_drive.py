@@ -5,14 +5,22 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from roadworthy.agent.judged_drive import Driver, camera_for, digest, episode_id, is_of
+from roadworthy.agent.episodes import Episode
+from roadworthy.agent.judged_drive import Driver, again, camera_for, check_same, digest, episode_id, is_of
 from roadworthy.agent.suite import Suite
 from roadworthy.agent.supervisor import supervise
 from roadworthy.runtime.errors import BadInput
+
+EPISODE = Episode(
+    id="", segmenter="net", policy_seed=0, suite="cli", town="Grid01", held_out=False, weather="ClearNoon", task="straight",
+    route=0, seed=1, traffic={"vehicles": 0, "walkers": 0}, steps=100, duration_s=10.0, distance_m=100.0, route_length_m=100.0,
+    route_completion=1.0, ended="goal", infractions=(), mean_speed_mps=10.0, reward_sum=1.0,
+)  # fmt: skip
 
 
 def test_the_camera_fits_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,3 +81,30 @@ def test_a_drivers_files_are_named_from_beside_and_told_apart(tmp_path: Path) ->
     assert facts["policy_sha256"] == digest(driver.policy) == hashlib.sha256(b"policy").hexdigest()
     baseline = Driver("a", Path("truth"), Path("baseline:brake")).to_dict(tmp_path)
     assert baseline == {"model": "truth", "model_sha256": "", "policy": "baseline:brake", "policy_sha256": ""}
+
+
+def test_another_drivers_episodes_are_never_taken_for_ones_own(tmp_path: Path) -> None:
+    file, model = tmp_path / "episodes.jsonl", tmp_path / "model.onnx"
+    model.write_bytes(b"one")
+    driver, suite = Driver("net", model, Path("baseline:brake")), Suite("cli", "Grid01", held_out=False, vehicles=0)
+
+    def driven(by: Driver, world: Suite) -> Episode:
+        found = again(by, world, 0, tmp_path)
+        record = {"id": episode_id(by, world, 0), "again": json.loads(json.dumps(found))}
+        return replace(EPISODE, **record)
+
+    check_same([driven(driver, suite)], driver, suite, file)
+    check_same([replace(EPISODE, id=episode_id(driver, suite, 0))], driver, suite, file)  # it does not say who drove
+    others = [
+        (replace(driver, policy=Path("baseline:random")), suite, "another policy"),
+        (driver, replace(suite, vehicles=15), r"another vehicles \(15, now 0\)"),
+        (driver, replace(suite, tasks=(("straight", 4),)), "another tasks"),
+        (driver, replace(suite, carla="localhost:2000"), "another server"),
+    ]
+    for who, world, message in others:
+        with pytest.raises(BadInput, match=message):
+            check_same([driven(who, world)], driver, suite, file)
+    old = driven(driver, suite)
+    model.write_bytes(b"trained again")
+    with pytest.raises(BadInput, match="another model"):
+        check_same([old], driver, suite, file)

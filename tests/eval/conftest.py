@@ -92,6 +92,7 @@ def make_results(completion: float = 0.8, name: str = HOSTILE) -> dict[str, Any]
                 "miou": estimate(0.42 + 0.02 * i, 0.02), "bf": estimate(0.5 + 0.01 * i, 0.03),
                 "pixel_accuracy": estimate(0.85, 0.01),
                 "hausdorff_px": estimate(9 - i, 1.5), "mean_max_probability": estimate(0.82 + 0.05 * i, 0.01),
+                "std_max_probability": estimate(0.2, 0.01),
                 "expected_severity": estimate(0.041 - 0.01 * (i == 2), 0.004), "ece": estimate(0.03 + 0.05 * i, 0.01),
             },
             "per_group": {
@@ -102,7 +103,7 @@ def make_results(completion: float = 0.8, name: str = HOSTILE) -> dict[str, Any]
                 (certainty := rng.uniform(0.1, 1, 5000)), rng.uniform(size=5000) < certainty - 0.05 * i
             ).tolist(),
             "per_class": {
-                "iou": iou, "bf": iou, "hausdorff_px": iou,
+                "iou": iou, "bf": iou, "hausdorff_px": iou, "accuracy": iou,
                 **{key: [None if v is None else [v - 0.05, v + 0.05] for v in iou] for key in ("iou_interval", "bf_interval")},
             },
             "severity_contributions": (cost * rng.uniform(0, 2e-3, cost.shape) * (rng.uniform(size=cost.shape) > 0.7)).tolist(),

@@ -1,10 +1,12 @@
 """The benchmark on a small real network: every figure is there and consistent, and the work is counted as torch counts it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
@@ -13,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from roadworthy.eval.bench import BenchConfig, accuracy, bench
 from roadworthy.eval.bench_chart import draw
+from roadworthy.eval.latency import graph_digest
 from roadworthy.eval.peers import PEERS, PeerContext, build_peers
 from roadworthy.eval.roofline import Work, count_work, place
 from roadworthy.export.graph import FrameToLabels
@@ -85,6 +88,40 @@ def test_every_figure_is_there(model: Path, tmp_path: Path) -> None:
     assert result["peak"]["threads"] == 1
     picture = ElementTree.fromstring(draw(result))
     assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == 2
+
+
+def test_models_share_a_row_of_latency_only_where_their_graphs_are_the_same(model: Path, tmp_path: Path) -> None:
+    def changed(name: str, change: Callable[[onnx.GraphProto], None]) -> str:
+        proto = onnx.load(model)
+        change(proto.graph)
+        onnx.save(proto, tmp_path / name)
+        return graph_digest(tmp_path / name)
+
+    def weights(graph: onnx.GraphProto) -> None:
+        for tensor in graph.initializer:
+            if tensor.data_type == onnx.TensorProto.FLOAT:
+                values = onnx.numpy_helper.to_array(tensor) + 1
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
+
+    def attribute(graph: onnx.GraphProto) -> None:
+        conv = next(node for node in graph.node if node.op_type == "Conv")
+        next(each for each in conv.attribute if each.name == "dilations").ints[:] = [3, 3]
+
+    def wiring(graph: onnx.GraphProto) -> None:
+        add = next(node for node in graph.node if len(node.input) > 1)
+        add.input[0], add.input[1] = add.input[1], add.input[0]
+
+    def names(graph: onnx.GraphProto) -> None:
+        first = graph.node[0]
+        old, first.output[0] = first.output[0], "another_name"
+        for node in graph.node:
+            node.input[:] = ["another_name" if value == old else value for value in node.input]
+
+    same = graph_digest(model)
+    assert changed("weights.onnx", weights) == same
+    assert changed("names.onnx", names) == same
+    assert changed("attribute.onnx", attribute) != same
+    assert changed("wiring.onnx", wiring) != same
 
 
 @pytest.mark.parametrize("batch", [1, 3])

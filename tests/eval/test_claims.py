@@ -35,13 +35,13 @@ def evaluation(right: float, seed: int, contours: float = 0.5) -> dict[str, Any]
     reliability = np.zeros((IMAGES, BINS, 3))
     reliability[:, -1] = (1000 * count, 900 * count, 800 * count)
     names = tuple(f"image {i}" for i in range(IMAGES))
-    scores = ImageScores(names, names, confusions, bf, 10 - 5 * bf, np.full(IMAGES, 0.9), reliability)
+    scores = ImageScores(names, names, confusions, bf, 10 - 5 * bf, np.full(IMAGES, 0.9), np.full(IMAGES, 0.82), reliability)
     cost = (1 - np.eye(count)).tolist()
     return {
         "taxonomy": "camvid", "classes": list(CAMVID.classes), "ground": {"name": "severity", "cost": cost},
         "per_image": scores.to_dict(), "metrics": {}, "reliability": reliability.sum(axis=0).tolist(),
         "severity_contributions": np.zeros((count, count)).tolist(),
-        "per_class": {key: [0.5] * count for key in ("iou", "bf", "hausdorff_px")}, "per_group": {},
+        "per_class": {key: [0.5] * count for key in ("iou", "bf", "hausdorff_px", "accuracy")}, "per_group": {},
     }  # fmt: skip
 
 

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
+from torchmetrics.classification import MulticlassAccuracy
 
 from roadworthy.agent.episodes import append_episode, read_episodes
 from roadworthy.agent.witness import Look, Witness, sights, sights_folder
 from roadworthy.eval import stages
 from roadworthy.eval.compare import check_names, rebuild
 from roadworthy.eval.entrants import entrants
-from roadworthy.eval.evaluate import evaluate
+from roadworthy.eval.evaluate import clusters_of, evaluate
 from roadworthy.eval.figures import write_csv
 from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.image_scores import ImageScores, compare_scores
@@ -31,10 +33,14 @@ from roadworthy.eval.results import collect, load_results
 from roadworthy.eval.schedule import Job, order
 from roadworthy.eval.sightings import SHOWN_EVENTS, load_sightings, predict_sights
 from roadworthy.eval.study import PRESETS, ExistingData, ReadyModel, StudyConfig, save_study
+from roadworthy.runtime import load
 from roadworthy.runtime.errors import BadInput, RoadworthyError
 from roadworthy.runtime.files import write_text
 from roadworthy.runtime.scores import confusion
+from roadworthy.runtime.taxonomy import CAMVID
 from roadworthy.scripts.show_study import main as show_study
+from roadworthy.train.data import open_dataset
+from roadworthy.train.data.dataset import Dataset, Pair
 
 from .conftest import episodes
 
@@ -234,6 +240,41 @@ def test_an_evaluation_says_what_scores_of_each_image_add_up_to(
     truth = np.asarray(Image.open(folder.recording("test") / "semantic" / f"{kept['name']}.png")).astype(np.int64) - 1
     truth[truth < 0] = 255
     assert confusion(labels, truth, len(result["classes"])).tolist() == scores.confusions[kept["index"]].tolist()
+
+
+def test_accuracy_of_classes_and_spread_of_confidence(
+    study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]],
+) -> None:
+    folder, plan, _ = study
+    model, result_file = folder.model(entrants(plan)[0].name), folder.evaluation(entrants(plan)[0].name)
+    result = json.loads(result_file.read_text(encoding="utf-8"))
+    truth, total = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    means, of_squares = [], []
+    segmenter = load(model, device="cpu")
+    dataset = open_dataset(f"recording:{folder.recording('test')}")
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        found = segmenter(sample.image[None])
+        valid = sample.labels != 255
+        truth = torch.cat([truth, torch.from_numpy(sample.labels[valid].astype(np.int64))])
+        total = torch.cat([total, torch.from_numpy(found.labels[0][valid].astype(np.int64))])
+        means.append(found.confidence[0][valid].mean(dtype=np.float64))
+        of_squares.append(np.square(found.confidence[0][valid], dtype=np.float64).mean())
+    expected = MulticlassAccuracy(len(result["classes"]), average="none")(total, truth)
+    for own, theirs in zip(result["per_class"]["accuracy"], expected.tolist(), strict=True):
+        assert own is None or own == pytest.approx(theirs, abs=1e-6)
+    spread = np.sqrt(np.mean(of_squares) - np.mean(means) ** 2)
+    assert result["metrics"]["std_max_probability"]["value"] == pytest.approx(spread, abs=1e-6)
+
+
+def test_images_that_look_alike_are_drawn_together() -> None:
+    drive = [Pair(f"{clip}_{i:03d}", Path(), None, clip) for clip in ("0016E5", "Seq05VD") for i in range(15)]
+    dataset = Dataset("here", CAMVID, drive)
+    assert len(set(clusters_of(dataset, drives=True))) == 2
+    blocks = clusters_of(dataset, drives=False)
+    assert [blocks.count(name) for name in dict.fromkeys(blocks)] == [10, 5, 10, 5]
+    loose = dataset.part([Pair(f"{i}", Path(), None) for i in range(4)])
+    assert clusters_of(loose, drives=False) == ["0", "1", "2", "3"]
 
 
 def _void_pixels(folder: StudyFolder) -> int:

@@ -85,7 +85,9 @@ def test_summary_counts_success_and_completion() -> None:
 
 def test_clustered_infractions_widen_the_interval() -> None:
     spread = [episode(r, infractions=[infraction("off_line", t) for t in (5, 50)]) for r in range(10)]
-    clustered = [episode(r, infractions=[infraction("off_line", t) for t in range(20)] if r == 0 else []) for r in range(10)]
+    clustered = [
+        episode(r, infractions=[infraction("off_line", 3.0 * t) for t in range(20)] if r == 0 else []) for r in range(10)
+    ]
     even, odd = (driving.drive_summary(d).between["off_line"] for d in (spread, clustered))
     assert even.events == odd.events == 20
     assert odd.high_km - odd.low_km > 3 * (even.high_km - even.low_km)
@@ -93,11 +95,33 @@ def test_clustered_infractions_widen_the_interval() -> None:
 
 def test_recount_merges_frames_of_one_event() -> None:
     raw = [infraction("off_line", t) for t in (1.0, 1.1, 2.9, 3.0, 5.1)] + [infraction("off_road", 1.2)]
-    merged = driving.recount(episode(infractions=raw)).infractions
+    merged = driving.recount(episode(infractions=raw))
     # The off-line window is 2 s after the last one that counted: 1.0, 3.0 and 5.1 count.
     assert [(event.kind, event.time_s) for event in merged] == [
         ("off_line", 1.0), ("off_road", 1.2), ("off_line", 3.0), ("off_line", 5.1),
     ]  # fmt: skip
+
+
+def test_kilometres_between_infractions_count_with_the_windows_of_corl() -> None:
+    hits = [infraction("collision_person", t) for t in (1.0, 3.5, 6.0, 12.0)]  # three people within 10 s, then one more
+    drives = [episode(0, infractions=hits), episode(1)]
+    assert driving.km_between(drives, "collision_person").events == 2
+    assert driving.drive_summary(drives).infractions_per_km.value == pytest.approx(2.0)
+    assert driving.route_following(drives).km_per_collision == pytest.approx(1 / 4)  # rl-carla counts every event
+
+
+def test_infractions_of_one_route_widen_their_rate() -> None:
+    clustered = [
+        episode(r, infractions=[infraction("off_line", 3.0 * t) for t in range(20)] if r == 0 else []) for r in range(10)
+    ]
+    rate = driving.drive_summary(clustered).infractions_per_km
+    assert (rate.value, rate.low) == (4.0, 0.0)
+    assert rate.high > 2 * driving.poisson_interval(20, 5.0).high
+
+
+def test_drives_of_one_name_by_two_drivers_are_all_kept() -> None:
+    one, two = (replace(episode(0), again={"model_sha256": digest}) for digest in ("a", "b"))
+    assert driving.usable([one, two, one]) == [one, two]
 
 
 def test_errors_of_the_simulator_and_repeats_are_left_out() -> None:

@@ -38,6 +38,18 @@ def test_penalties_by_hand() -> None:
         penalty(crash, "3.0")  # type: ignore[arg-type]
 
 
+def test_infractions_per_kilometre_count_the_whole_drive_after_a_rescue() -> None:
+    for rescues in (0, 1, 3):
+        result = leaderboard([episode("collision_car", route_length_m=1000.0, rescues=rescues)])
+        assert result["_checkpoint"]["global_record"]["infractions"]["collisions_vehicle"] == 1.0
+
+
+def test_two_drivers_of_one_name_are_refused() -> None:
+    one, two = (episode(again={"policy_sha256": digest, "policy": f"drivers/{digest}"}) for digest in ("a", "b"))
+    with pytest.raises(BadInput, match=r"2 drivers \(a with drivers/a; a with drivers/b\)"):
+        leaderboard([one, two])
+
+
 def test_scores_of_a_route() -> None:
     found = score(episode("collision_static", route_completion=0.5, ended="timeout"), "1.0")
     assert found == pytest.approx((50 * 0.65, 50.0, 0.65))

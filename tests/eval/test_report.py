@@ -11,6 +11,7 @@ import pytest
 
 from roadworthy.eval import charts
 from roadworthy.eval.report import render
+from roadworthy.eval.results import _latency_of
 from roadworthy.eval.verdict import standing, verdict
 
 from .conftest import HOSTILE, make_examples, make_results
@@ -150,7 +151,12 @@ def test_seeds_stand_one_by_one_below_the_row_that_pools_them() -> None:
     page = make_page(results)
     assert "The training seeds one by one" in page.text
     assert "A row pools the training seeds" in page.text
-    assert any("Two training seeds say too little" in sentence for sentence in verdict(results)[1])
+
+
+def test_latency_is_that_of_the_fewest_frames_a_call() -> None:
+    rows = [{"models": ["net"], "batch": batch, "p50_ms": 10.0 * batch} for batch in (8, 1, 2)]
+    assert _latency_of({"rows": rows}, "net") == rows[1]
+    assert _latency_of(None, "net") is None
 
 
 def pair(first: str, second: str, value: float, *, apart: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from roadworthy.eval import segmentation
 from roadworthy.eval.calibration import BINS
 from roadworthy.eval.contours import trace
 from roadworthy.eval.image_scores import ImageScores, class_intervals
-from roadworthy.eval.statistics import cluster_bootstrap
+from roadworthy.eval.resampling import cluster_bootstrap
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.scores import iou
 

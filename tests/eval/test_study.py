@@ -75,6 +75,8 @@ def test_a_short_study_gets_the_defaults() -> None:
         ({"models": [{"name": "theirs"}]}, "path is missing"),
         ({"drive": {"observation": "frames"}}, "drive.observation is 'frames', expected 'latents' or 'segmentation-depth'"),
         ({"drive": {"observation": "segmentation-depth"}}, "drive.reinforcement_steps is 300, expected 0"),
+        ({"drive": {"test_towns": ["Crooked01"]}}, "expected also one of drive.train_towns (Grid01)"),
+        ({"drive": {"weathers": ["held-out"]}}, "under the weathers held-out, expected also"),
         ({"device": "tpu"}, "device is 'tpu', expected one of cpu, auto, cuda"),
     ],
 )

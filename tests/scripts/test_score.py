@@ -40,6 +40,19 @@ def test_tables_and_files(tmp_path: Path) -> None:
     assert json.loads(board.read_text())["_checkpoint"]["global_record"]["scores_mean"]["score_penalty"] == pytest.approx(0.825)
 
 
+def test_two_models_of_one_name_have_a_row_each(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    for name in ("ce", "wasserstein"):
+        again = {"model": f"runs/{name}/model.onnx", "model_sha256": name, "policy": "drivers/mine", "policy_sha256": "0"}
+        append_episode(tmp_path / f"{name}.jsonl", replace(episode(0), again=again))
+    files = [str(tmp_path / f"{name}.jsonl") for name in ("ce", "wasserstein")]
+    result = CliRunner().invoke(main, ["drive", "score", *files, "--json", str(figures)])
+    assert result.exit_code == 0, result.output
+    assert [facts["segmenter"] for facts in json.loads(figures.read_text())] == [
+        "net (runs/ce/model.onnx)", "net (runs/wasserstein/model.onnx)",
+    ]  # fmt: skip
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "episodes.jsonl"
     result = CliRunner().invoke(main, ["drive", "score", str(path)])
