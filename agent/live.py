@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from roadworthy.agent.camera import CameraRig, rgb_of
 from roadworthy.agent.carla_client import carla
-from roadworthy.agent.session import SimulatorLost, parse_address
+from roadworthy.agent.session import SimulatorLost, connect
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.stream import Captured
 
@@ -24,9 +24,7 @@ def live_frames(
     The car is the one whose `role_name` is `role`, else the first; the world is neither ticked nor changed but for the camera,
     which is removed at the end. Raises `BadInput` when the server or a car is missing, `SimulatorLost` when frames stop.
     """
-    host, port = parse_address(address)
-    client = carla.Client(host, port)
-    client.set_timeout(timeout_s)
+    client = connect(address, timeout_s)
     try:
         world = client.get_world()
         cars = _cars(world)

@@ -69,7 +69,7 @@ class Session:
             carla = f"127.0.0.1:{town.port}"
         session = None
         try:
-            client = _connect(carla, timeout_s)
+            client = connect(carla, timeout_s)
             session = cls(client, carla, town, timeout_s)
             session.fixed_delta_s = fixed_delta_s
             session._enter(map if town is None else None)
@@ -216,7 +216,8 @@ def parse_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _connect(address: str, timeout_s: float) -> carla.Client:
+def connect(address: str, timeout_s: float) -> carla.Client:
+    """Return a client of the CARLA server at `address` (HOST:PORT). Raises `BadInput` when none of its version answers."""
     host, port = parse_address(address)
     hint = START_HINT.format(port=port)
     try:

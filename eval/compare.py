@@ -20,6 +20,7 @@ from roadworthy.eval.plan import make_jobs
 from roadworthy.eval.report import write_report
 from roadworthy.eval.results import collect
 from roadworthy.eval.runner import Progress, ProgressCallback, read_marker, run_jobs, study_lock
+from roadworthy.eval.stages import train_config
 from roadworthy.eval.study import (
     PRESETS,
     ReadyModel,
@@ -31,6 +32,7 @@ from roadworthy.eval.study import (
 )
 from roadworthy.export.revision import roadworthy_version
 from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.files import check_output
 from roadworthy.runtime.machine import usable_cores
 
 
@@ -61,8 +63,7 @@ def compare(
     """
     check_study(study, study.name)
     check_names(study)
-    if output.exists() and not output.is_dir():
-        raise BadInput(f"{output}: is a file, expected a folder for the study")
+    check_output(output, folder=True)
     folder = StudyFolder(output)
     started = time.monotonic()
     with study_lock(output), contextlib.ExitStack() as stack:
@@ -104,8 +105,10 @@ def check_names(study: StudyConfig) -> None:
 
     Raises `BadInput`.
     """
+    from roadworthy.runtime.backends import BACKENDS
     from roadworthy.train.models import MODELS
-    from roadworthy.train.objectives import check_spec
+    from roadworthy.train.objectives import adapts, check_spec
+    from roadworthy.train.objectives.spec import parse_spec
 
     if (train := study.train) is not None:
         for model in train.models:
@@ -113,12 +116,32 @@ def check_names(study: StudyConfig) -> None:
                 raise BadInput(f"{study.name}: unknown model {model!r}; known: {', '.join(MODELS)}")
         for objective in (train.pretrain_objective, *train.objectives):
             check_spec(objective)
+            if unlabelled := [term.name for term in parse_spec(objective) if adapts(term.name)]:
+                raise BadInput(
+                    f"{study.name}: {', '.join(unlabelled)} learns from a target's unlabelled frames, which a comparison does "
+                    "not have; see roadworthy adapt"
+                )
+    if study.latency is not None:
+        for backend in study.latency.backends:
+            if backend != "auto" and backend not in BACKENDS:
+                raise BadInput(f"{study.name}: unknown backend {backend!r}; known: auto, {', '.join(BACKENDS)}")
     entrants(study)
+    _check_trainings(study)
     if study.carla is None:
         _check_towns(study)
     taxonomy = _check_data(study)
     for ready in study.models:
         _check_ready(study, ready, taxonomy)
+
+
+def _check_trainings(study: StudyConfig) -> None:
+    """Refuse what a training would refuse when its turn comes: sizes, rates, crops, seeds."""
+    for job in make_jobs(study, StudyFolder(Path())):
+        if job.stage == "train":
+            try:
+                train_config(job.config, "", None)
+            except BadInput as error:
+                raise BadInput(f"{study.name}: {job.text}: {error}") from error
 
 
 def _check_towns(study: StudyConfig) -> None:

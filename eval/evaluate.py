@@ -25,10 +25,10 @@ from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import atomic_path, write_text
 from roadworthy.runtime.metadata import ModelMetadata
 from roadworthy.runtime.scores import confusion, iou
-from roadworthy.runtime.taxonomy import IGNORE, Taxonomy
+from roadworthy.runtime.taxonomy import IGNORE, TAXONOMIES, Taxonomy
 from roadworthy.train.data import open_dataset
 from roadworthy.train.data.dataset import Dataset, Sample
-from roadworthy.train.ground import GroundMatrix, severity
+from roadworthy.train.ground import GroundMatrix, importance, severity
 
 ProgressCallback = Callable[[str, float], None]
 
@@ -61,7 +61,7 @@ def evaluate(
         data: the data set, as `open_dataset` takes it (`camvid:PATH`, `recording:PATH`).
         output: where the JSON goes; example predictions go to the folder `<output stem>.frames` beside it.
         split: of the data set, when it has several.
-        ground: the evaluation's ground matrix; the taxonomy's `severity` by default.
+        ground: the evaluation's ground matrix, see `shipped_ground` for the default.
         examples: how many images, evenly spread over the data set, to keep with their predictions.
         device: to run on, see `runtime.load`.
         threads: CPU threads of the runtime and of the measuring; None = all physical cores.
@@ -89,7 +89,7 @@ def evaluate(
         )
     if len(dataset) == 0:
         raise BadInput(f"{data}: the data set has no images")
-    matrix = ground if ground is not None else severity(taxonomy)
+    matrix = ground if ground is not None else shipped_ground(taxonomy)
     cost = np.asarray(matrix.cost, np.float64)
     kept = spread(examples, len(dataset))
     frames = output.with_suffix(".frames")
@@ -136,6 +136,11 @@ def evaluate(
     }
     write_text(output, json.dumps(result, allow_nan=False))
     return result
+
+
+def shipped_ground(taxonomy: Taxonomy) -> GroundMatrix:
+    """Return the severity matrix; for classes of a user's own, which have no severity, that of their importance groups."""
+    return severity(taxonomy) if taxonomy.name in TAXONOMIES else importance(taxonomy)
 
 
 def spread(count: int, images: int) -> set[int]:

@@ -65,7 +65,7 @@ def _build_dataclass(kind: Any, data: object, where: str, renamed: Mapping[type,
             raise BadInput(f"{where}: the key {key!r} is now {renamed[kind][key]}")
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
-            suggestion = f"; did you mean {close[0]!r}?" if close else ""
+            suggestion = f"; did you mean {close[0]!r}?" if close else "."
             raise BadInput(f"{where}: unknown key {key!r}{suggestion} Known: {', '.join(known)}")
     missing = [
         name

@@ -40,7 +40,7 @@ def make_jobs(study: StudyConfig, folder: StudyFolder) -> list[Job]:
     if (train := study.train) is not None:
         for model in train.models:
             jobs += [_pretrain(study, train, folder, model, seed) for seed in train.seeds if train.pretrain_steps]
-            jobs += [_floor(train, model, seed) for seed in train.seeds if train.floor_miou]
+            jobs += [_floor(train, model)] if train.floor_miou else []
         jobs += [_finetune(study, train, folder, entrant) for entrant in members if entrant.path is None]
     for entrant in members:
         jobs += [_make(study, folder, entrant, precision) for precision in _made(study)]
@@ -123,12 +123,16 @@ def _pretrain(study: StudyConfig, plan: TrainPlan, folder: StudyFolder, model: s
     )  # fmt: skip
 
 
-def _floor(plan: TrainPlan, model: str, seed: int) -> Job:
-    name = pretraining(plan, model, seed)
+def _floor(plan: TrainPlan, model: str) -> Job:
+    names = [pretraining(plan, model, seed) for seed in plan.seeds]
     return Job(
-        f"floor-{name}", "floor", "checking the pre-training", {"name": name, "floor_miou": plan.floor_miou},
-        (f"train-{name}",), seconds=1.0,
+        _floor_name(model), "floor", "checking the pre-training", {"names": names, "floor_miou": plan.floor_miou},
+        tuple(f"train-{name}" for name in names), seconds=1.0,
     )  # fmt: skip
+
+
+def _floor_name(model: str) -> str:
+    return f"floor-{file_stem(model)}"
 
 
 def _finetune(study: StudyConfig, plan: TrainPlan, folder: StudyFolder, entrant: Entrant) -> Job:
@@ -140,7 +144,7 @@ def _finetune(study: StudyConfig, plan: TrainPlan, folder: StudyFolder, entrant:
         **_training(study, plan, entrant.model, entrant.seed),
     }  # fmt: skip
     factor = CRITIC_FACTOR if has_critic(entrant.objective) else 1.0
-    before = f"{'floor' if plan.floor_miou else 'train'}-{init}"
+    before = _floor_name(entrant.model) if plan.floor_miou else f"train-{init}"
     return Job(
         f"train-{entrant.name}", "train", f"training {entrant.label}", config,
         (before,) if init else _needs_data(study.train_data, "train"), folder.relative(folder.run(entrant.name)),

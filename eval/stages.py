@@ -112,18 +112,20 @@ def train_config(config: Config, data: str, init: str | None) -> TrainConfig:
 
 
 def floor(root: Path, config: Config, progress: Progress) -> Facts:
-    """Stop the study where its pre-training has not learnt enough for a comparison to mean anything."""
+    """Stop the study where its pre-training, the mean over seeds, has not learnt enough for a comparison to mean anything."""
     from roadworthy.runtime.errors import RoadworthyError
     from roadworthy.train.fit import load_result
 
     progress("checking the pre-training", 0.0)
-    found = load_result(StudyFolder(root).run(config["name"])).validation.mean_iou
+    of_seeds = [load_result(StudyFolder(root).run(name)).validation.mean_iou for name in config["names"]]
+    found = sum(of_seeds) / len(of_seeds)
     if found < config["floor_miou"]:
         raise RoadworthyError(
-            f"{config['name']} reached a mean IoU of {found:.3f} on the validation data, expected at least the study's floor "
-            f"of {config['floor_miou']}: nothing is compared below it. Raise train.pretrain_steps"
+            f"the pre-training reached a mean IoU of {found:.3f} on the validation data ({', '.join(config['names'])}: "
+            f"{', '.join(f'{each:.3f}' for each in of_seeds)}), expected at least the study's floor of {config['floor_miou']}: "
+            "nothing is compared below it. Raise train.pretrain_steps"
         )
-    return {"miou": found, "floor_miou": config["floor_miou"]}
+    return {"miou": found, "miou_of_seeds": of_seeds, "floor_miou": config["floor_miou"]}
 
 
 def export(root: Path, config: Config, progress: Progress) -> Facts:

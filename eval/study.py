@@ -68,7 +68,8 @@ class TrainPlan:
     crop: tuple[int, int] | None = None  # (height, width) [pixels] of the random part learnt from; None = whole frames
     zoom: tuple[float, float] = (0.8, 1.4)  # random factors, smallest and largest
     weight_decay: float = 2e-4  # L2
-    floor_miou: float = 0.0  # 0..1, on the data's val split: a pre-training below it stops the study before the fine-tunings
+    # 0..1, on the data's val split: a pre-training below it (mean over seeds) stops the study before the fine-tunings.
+    floor_miou: float = 0.0
     pretrain_threads: int = 2  # CPU threads; part of the plan because sums in another order give other weights
     finetune_threads: int = 1  # the fine-tunings run side by side
 
@@ -179,6 +180,8 @@ def check_study(study: StudyConfig, source: str) -> None:
     """Refuse what cannot run, before anything has started. Raises `BadInput` naming the key."""
     if study.train is None and not study.models:
         raise BadInput(f"{source}: train is null and models is empty, expected at least one segmenter")
+    if file_stem(study.name) != study.name:
+        raise BadInput(f"{source}: name is {study.name!r}, expected letters, digits and -_. as in a file's name")
     at_least: dict[str, tuple[float, float]] = {"height": (study.height, 32), "width": (study.width, 32)}
     lists: dict[str, Sequence[object]] = {"precisions": study.precisions}
     weathers: dict[str, str] = {}
@@ -202,6 +205,7 @@ def check_study(study: StudyConfig, source: str) -> None:
             raise BadInput(f"{source}: train.floor_miou is what the pre-training must reach, but pretrain_steps is 0")
     if (latency := study.latency) is not None:
         at_least |= {"latency.rounds": (latency.rounds, 10), "latency.warmup": (latency.warmup, 0)}
+        at_least |= {} if latency.threads is None else {"latency.threads": (latency.threads, 1)}
         at_least |= {f"latency.batches[{i}]": (batch, 1) for i, batch in enumerate(latency.batches)}
         lists |= {"latency.backends": latency.backends, "latency.batches": latency.batches}
     if (drive := study.drive) is not None:
@@ -212,6 +216,7 @@ def check_study(study: StudyConfig, source: str) -> None:
                 ("navigation_routes", 0), ("reinforcement_steps", 0), ("vehicles", 0), ("walkers", 0),
             )
         }  # fmt: skip
+        at_least |= {} if drive.max_route_m is None else {"drive.max_route_m": (drive.max_route_m, 1.0)}
         lists |= {"drive.policy_seeds": drive.policy_seeds, "drive.train_towns": drive.train_towns}
         lists |= {"drive.test_towns": drive.test_towns, "drive.weathers": drive.weathers}
         weathers |= {f"drive.weathers[{i}]": which for i, which in enumerate(drive.weathers)}

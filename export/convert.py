@@ -70,7 +70,9 @@ def convert(
     started = time.perf_counter()
     report = progress or (lambda _text, _fraction: None)
     if output.resolve() == source.resolve():
-        raise BadInput(f"{output}: would overwrite the file it is made from; choose another --output")
+        raise BadInput(
+            f"{output}: would overwrite the file it is made from; ask for another --precision or --format, or choose another --output"
+        )
     if output.suffix != SUFFIXES[wish.format]:
         raise BadInput(f"{output}: expected a name that ends in {SUFFIXES[wish.format] or 'no dot'} for --format {wish.format}")
     metadata = ModelMetadata.from_props(read_props(source), str(source))

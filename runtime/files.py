@@ -20,14 +20,35 @@ MAX_IMAGE_PIXELS = 64_000_000  # [pixels]; larger images are refused as decompre
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` and rename it onto `path` only if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside `path` and rename it onto `path` only if the block succeeds.
+
+    Raises `BadInput` for a path that cannot be written to, see `check_output`.
+    """
+    check_output(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error}); choose another place") from error
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_output(path: Path, *, folder: bool = False) -> None:
+    """Raise `BadInput` for a `path` that no file (or `folder`) can be written to; asked before work whose result goes there."""
+    if path.exists():
+        if path.is_dir() != folder:
+            found, wanted = ("a folder", "a file to write") if path.is_dir() else ("a file", "a folder")
+            raise BadInput(f"{path}: is {found}, expected {wanted}; choose another name")
+        return
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise BadInput(f"{path}: {nearest} is a file, expected a folder; choose another place")
+    if not os.access(nearest, os.W_OK):
+        raise BadInput(f"{path}: no permission to write in {nearest}; choose another place")
 
 
 def cache_folder() -> Path:

@@ -37,6 +37,8 @@ class _NotProtobufError(Exception):
 
 def read_props(path: Path) -> dict[str, str]:
     """Return the `metadata_props` of the ONNX file at `path`. Raises `BadInput` when it is missing, cut off or not ONNX."""
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder, expected a model file; 'roadworthy export {path}' makes one of a run folder")
     if not path.is_file():
         raise BadInput(f"{path}: no such model file; 'roadworthy export RUN --output {path.name}' writes one")
     props: dict[str, str] = {}

@@ -27,7 +27,7 @@ class Triple(click.ParamType[tuple[float, float, float]]):
 @click.command()
 @click.argument("source", metavar="MODEL", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="ONNX file to write.")
-@click.option("--taxonomy", required=True, help="What its ids mean: cityscapes, camvid, town.")
+@click.option("--taxonomy", required=True, help="What its ids mean: cityscapes, camvid, town, carla13.")
 @click.option("--mean", type=Triple(), help="Subtracted from RGB: on the 0..1 scale where no --std is above 1, else on 0..255.")
 @click.option("--std", type=Triple(), help="RGB is divided by this, on the scale of --mean.")
 @click.option("--layout", type=click.Choice(("NCHW", "NHWC")), default="NCHW", show_default=True, help="Of its input.")
@@ -61,6 +61,7 @@ def command(
     """
     from roadworthy.export.adopt import adopt
     from roadworthy.export.foreign import Foreign
+    from roadworthy.runtime.files import check_output
 
     foreign = Foreign(
         taxonomy=taxonomy,
@@ -73,6 +74,7 @@ def command(
         latent=latent,
         licence=licence,
     )
+    check_output(output)
     report = adopt(source, output, foreign, verify=verify)
     console.print(f"{output}: {report.file_bytes / 2**20:.1f} MiB, outputs {', '.join(report.outputs)}")
     parity = report.parity

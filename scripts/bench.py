@@ -59,13 +59,21 @@ def command(
     """
     from roadworthy.eval.bench import BenchConfig, accuracy, bench
     from roadworthy.eval.bench_chart import draw
-    from roadworthy.runtime.files import write_text
+    from roadworthy.runtime.files import check_output, write_text
+    from roadworthy.train.data import open_dataset
 
     named = {str(path): path for path in models}
     if len(named) != len(models):
         raise BadInput("a model is named twice; name each once")
     if metric_floor is not None and data is None:
         raise BadInput("--metric-floor needs --data KIND:PATH to measure on")
+    if data is not None:
+        if metric_floor is None:
+            raise BadInput(f"--data {data} is for --metric-floor: say what mean IoU is demanded, or leave it out")
+        open_dataset(data, split)
+    if output.suffix == ".svg":
+        raise BadInput(f"{output}: the figures go to a JSON file, and a chart of them to an .svg beside it; name the former")
+    check_output(output)
     config = BenchConfig(
         backends=_words(backends),
         against=_words(against),

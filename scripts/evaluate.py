@@ -12,10 +12,13 @@ from roadworthy.scripts.terminal import console, progress_line
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--data", required=True, help="Labelled data: camvid:PATH or recording:PATH.")
-@click.option("--split", help="train or val.  [default: the data set's own choice]")
+@click.option(
+    "--data", required=True, help="Labelled data as KIND:PATH: camvid, cityscapes, gta5, synthia, recording, folder, dream."
+)
+@click.option("--split", help="train, val or test, if the data have it.  [default: the data's own choice]")
 @click.option("--ground", type=click.Path(path_type=Path),
-              help="Ground matrix file for the expected severity.  [default: the shipped severity matrix]")  # fmt: skip
+              help="Ground matrix file for the expected severity.  [default: the shipped severity; for classes of your own, "
+              "their importance groups]")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON file.  [default: MODEL.evaluation.json]")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all physical cores]")
 def command(model: Path, data: str, split: str | None, ground: Path | None, output: Path | None, threads: int | None) -> None:

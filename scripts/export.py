@@ -70,6 +70,7 @@ def command(
     from roadworthy.export.batch import parse_batch
     from roadworthy.export.convert import convert
     from roadworthy.export.wish import Wish, default_output
+    from roadworthy.runtime.files import check_output
 
     if not source.exists():
         raise BadInput(f"{source}: no such run folder or model file")
@@ -85,6 +86,7 @@ def command(
         analyse=analyse,
     )
     output = output or default_output(source, wish)
+    check_output(output, folder=wish.format == "triton")
     with progress_line("exporting") as report:
         if source.is_dir():
             from roadworthy.export.onnx import OPSET

@@ -13,6 +13,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
 from roadworthy.scripts.merge_roads import child, join_directions, relink
 from roadworthy.scripts.place_signals import place_signals
 from roadworthy.scripts.town_plans import PLANS, Plan
@@ -139,13 +141,14 @@ def make_map(plan: Plan, name: str) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def main() -> None:
-    """Write every town."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else MAPS_FOLDER
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=MAPS_FOLDER)
+def main(folder: Path) -> None:
+    """Write the map of every shipped town to FOLDER (where the package keeps them)."""
     for name, plan in PLANS.items():
         path = folder / f"{name}.xodr"
         path.write_text(make_map(plan(), name))
-        sys.stdout.write(f"{path} {path.stat().st_size // 1024} kB\n")
+        click.echo(f"{path} {path.stat().st_size // 1024} kB")
 
 
 if __name__ == "__main__":

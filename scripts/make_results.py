@@ -75,7 +75,7 @@ def page(results: Mapping[str, Any], evaluations: Mapping[str, Sequence[Mapping[
     if BASELINE not in segmenters or results["study"]["train"] is None:
         raise BadInput(f"the study {results['name']!r} has no row {BASELINE!r} to compare with; it has {', '.join(segmenters)}")
     reached, floor = float(segmenters[BASELINE]["metrics"]["miou"]["value"]), float(results["study"]["train"]["floor_miou"])
-    parts = [_head(results, segmenters), _floor(reached, floor), _figures(segmenters)]
+    parts = [_head(results, segmenters), _floor(reached, floor, results["floors"]), _figures(segmenters)]
     if reached >= floor:  # below it nothing is compared
         parts += [_against(segmenters, evaluations, results), _papers(segmenters), _claims(results, evaluations)]
     return "\n\n".join(parts) + "\n"
@@ -106,11 +106,16 @@ follows from them.
 A figure is the mean over the seeds, with its 95 % interval over seeds and images; that of one seed counts nothing alone."""
 
 
-def _floor(reached: float, floor: float) -> str:
+def _floor(reached: float, floor: float, pretrainings: Mapping[str, Mapping[str, Any]]) -> str:
+    seeds = "; ".join(", ".join(f"{100 * each:.1f}" for each in found["miou_of_seeds"]) for found in pretrainings.values())
+    before = f" (the pre-training alone, seed by seed: {seeds} %)" if seeds else ""
     if reached >= floor:
-        return f"**Floor**: plain cross-entropy reached a mean IoU of {100 * reached:.1f} %, {100 * floor:.0f} % were demanded."
+        return (
+            f"**Floor**: plain cross-entropy reached a mean IoU of {100 * reached:.1f} %, the mean over seeds"
+            f"{before}; {100 * floor:.0f} % were demanded."
+        )
     return (
-        f"**Floor not reached**: plain cross-entropy has a mean IoU of {100 * reached:.1f} %, {100 * floor:.0f} % were "
+        f"**Floor not reached**: plain cross-entropy has a mean IoU of {100 * reached:.1f} %{before}, {100 * floor:.0f} % were "
         "demanded. Nothing is compared here; train for longer (`train.pretrain_steps`)."
     )
 

@@ -55,9 +55,13 @@ def command(
     """
     from roadworthy.runtime import load
     from roadworthy.runtime.confidence import ConfidenceReference, write_reference
+    from roadworthy.runtime.files import check_output
     from roadworthy.runtime.predict import predict_files, predict_stream
     from roadworthy.runtime.stream import Stream
 
+    check_output(output, folder=True)
+    if video is not None:
+        check_output(video)
     segmenter = load(model, device, backend=backend)
     console.print(f"{segmenter.backend}: {segmenter.reason}", soft_wrap=True)
     fps, captured, live = _open(sources, segmenter)
@@ -73,6 +77,9 @@ def command(
         )
         return
     if fps is None and video is None and frames is None:
+        for option, value in (("--policy", policy), ("--deadline-ms", deadline_ms)):
+            if value is not None:
+                raise BadInput(f"{option} is for a stream of frames; with images it needs --video or --frames")
         for result in predict_files(segmenter, [Path(name) for name in sources], output, raw_ids=ids, alpha=alpha):
             largest = ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(result.shares.items())[:3])
             sure = "" if result.mean_confidence is None else f"; mean confidence {result.mean_confidence:.2f}"

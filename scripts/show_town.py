@@ -5,9 +5,9 @@ A map may also be the path of an .xodr file.
 """
 
 import math
-import sys
 from pathlib import Path
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -89,15 +89,17 @@ def sheet(name: str, text: str, seed: int) -> NDArray[np.uint8]:
     return np.vstack(pairs)
 
 
-def main() -> None:
-    """Write the sheets."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("docs/towns")
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("docs/towns"))
+@click.argument("towns", nargs=-1)
+def main(folder: Path, towns: tuple[str, ...]) -> None:
+    """Write one sheet per town to FOLDER (docs/towns): TOWNS are names of shipped maps (all) or .xodr files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for seed, name in enumerate(sys.argv[2:] or TOWNS):
+    for seed, name in enumerate(towns or TOWNS):
         text = Path(name).read_text() if name.endswith(".xodr") else maps.load(name)
         path = folder / f"{Path(name).stem}.png"
         Image.fromarray(sheet(Path(name).stem, text, seed)).save(path, optimize=True)
-        sys.stdout.write(f"{path} {path.stat().st_size // 1024} kB: from above, then {', '.join(WEATHERS)}\n")
+        click.echo(f"{path} {path.stat().st_size // 1024} kB: from above, then {', '.join(WEATHERS)}")
 
 
 if __name__ == "__main__":

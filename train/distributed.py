@@ -30,7 +30,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise BadInput("device is cuda, but torch sees no CUDA GPU here; use device=cpu or auto")
     if accelerator == "cpu" and config.precision == "16-mixed":
-        raise BadInput("precision is 16-mixed, which needs a CUDA GPU; on a CPU use bf16-mixed or 32-true")
+        raise BadInput("precision is 16, which needs a CUDA GPU; on a CPU use bf16 or 32")
     if accelerator == "cpu" and config.batch_norm == "sync":
         raise BadInput("batch_norm is sync, which torch has for CUDA GPUs only; use local or frozen")
     world = int(os.environ.get("WORLD_SIZE", "1"))

@@ -137,6 +137,7 @@ def results(found: Mapping[str, Sequence[Mapping[str, Any]]], floor: float) -> d
         "seconds": 60.0,
         "machine": {"cpu": "a processor", "usable_cores": 2, "gpus": []},
         "data": {"test": "camvid:somewhere", "test_images": IMAGES, "convention": "a convention"},
+        "floors": {"floor-enet": {"miou": 0.6, "miou_of_seeds": [0.5, 0.6, 0.7], "floor_miou": floor}},
         "study": {"train": plan, "width": 480, "height": 360, "seed": 0}, "segmenters": rows,
     }  # fmt: skip
 

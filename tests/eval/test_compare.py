@@ -314,9 +314,15 @@ def test_a_pretraining_below_the_floor_stops_the_study(
     study: tuple[StudyFolder, StudyConfig, Mapping[str, Mapping[str, Any]]],
 ) -> None:
     folder, _, _ = study
-    reached = stages.floor(folder.root, {"name": "pretrain-s0", "floor_miou": 0.0}, quiet)["miou"]
+    reached = stages.floor(folder.root, {"names": ["pretrain-s0"], "floor_miou": 0.0}, quiet)["miou"]
     with pytest.raises(RoadworthyError, match=rf"reached a mean IoU of {reached:.3f}.*Raise train.pretrain_steps"):
-        stages.floor(folder.root, {"name": "pretrain-s0", "floor_miou": 0.99}, quiet)
+        stages.floor(folder.root, {"names": ["pretrain-s0"], "floor_miou": 0.99}, quiet)
+    better = json.loads((folder.run("pretrain-s0") / "metrics.json").read_text(encoding="utf-8"))
+    better["validation"]["mean_iou"] = reached + 0.2
+    folder.run("pretrain-s1").mkdir()
+    (folder.run("pretrain-s1") / "metrics.json").write_text(json.dumps(better), encoding="utf-8")
+    both = stages.floor(folder.root, {"names": ["pretrain-s0", "pretrain-s1"], "floor_miou": reached + 0.1 - 1e-9}, quiet)
+    assert both["miou"] == pytest.approx(reached + 0.1)  # the mean of the seeds counts
 
 
 def test_ready_models_that_do_not_fit_are_refused(

@@ -70,11 +70,12 @@ def test_a_wide_study_has_a_plan_that_can_be_ordered(tmp_path: Path) -> None:
     assert stages_of["take"] == 1
     assert stages_of["convert"] == members
     assert stages_of["evaluate"] == 2 * members
-    assert stages_of["floor"] == 2 * 2  # models x seeds
+    assert stages_of["floor"] == 2  # one per model
     assert stages_of["bets"] == 2  # the first seed of each model's gambling
     assert stages_of["drive"] == members * 2 * 2  # towns x weathers
     assert stages_of["latency"] == 1
-    assert jobs["train-unet-gambling-s1"].needs == ("floor-pretrain-unet-s1",)
+    assert jobs["train-unet-gambling-s1"].needs == ("floor-unet",)
+    assert jobs["floor-unet"].needs == ("train-pretrain-unet-s0", "train-pretrain-unet-s1")
     assert jobs["drive-theirs-p0-Grid01-held-out"].config["suite"] != jobs["drive-theirs-p0-Grid01"].config["suite"]
     assert all(getattr(stages, job.stage) for job in jobs.values())
     before = fingerprints(list(jobs.values()), "1")

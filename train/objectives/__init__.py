@@ -21,7 +21,17 @@ from roadworthy.train.objectives.spec import parse_spec, read_options
 from roadworthy.train.objectives.wasserstein import Wasserstein, WassersteinOptions
 from roadworthy.train.objectives.weighted_sum import WeightedSum
 
-__all__ = ["OBJECTIVES", "Batch", "Objective", "Schedule", "Setting", "build_objective", "check_spec", "supervised_objectives"]
+__all__ = [
+    "OBJECTIVES",
+    "Batch",
+    "Objective",
+    "Schedule",
+    "Setting",
+    "adapts",
+    "build_objective",
+    "check_spec",
+    "supervised_objectives",
+]
 
 
 class Kind(NamedTuple):
@@ -50,6 +60,11 @@ OBJECTIVES: Mapping[str, Kind] = {
 def supervised_objectives() -> tuple[str, ...]:
     """Return the names of those that learn from labels, and so can stand alone."""
     return tuple(name for name, kind in OBJECTIVES.items() if getattr(kind.build, "supervised", True))
+
+
+def adapts(name: str) -> bool:
+    """Tell whether the objective called `name` learns from unlabelled frames of a target domain."""
+    return bool(getattr(OBJECTIVES[name].build, "adapts", False))
 
 
 def check_spec(spec: str) -> None:
