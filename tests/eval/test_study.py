@@ -77,6 +77,9 @@ def test_a_short_study_gets_the_defaults() -> None:
         ({"drive": {"observation": "segmentation-depth"}}, "drive.reinforcement_steps is 300, expected 0"),
         ({"drive": {"test_towns": ["Crooked01"]}}, "expected also one of drive.train_towns (Grid01)"),
         ({"drive": {"weathers": ["held-out"]}}, "under the weathers held-out, expected also"),
+        ({"name": "../mine"}, "name is '../mine', expected letters"),
+        ({"latency": {"threads": -1}}, "latency.threads is -1, expected at least 1"),
+        ({"drive": {"max_route_m": -5}}, "drive.max_route_m is -5"),
         ({"device": "tpu"}, "device is 'tpu', expected one of cpu, auto, cuda"),
     ],
 )

@@ -15,7 +15,7 @@ from roadworthy.eval.folder import StudyFolder
 from roadworthy.eval.plan import make_jobs
 from roadworthy.eval.runner import fingerprints
 from roadworthy.eval.schedule import order
-from roadworthy.eval.study import PRESETS, ExistingData, ReadyModel, RecordingPlan, StudyConfig
+from roadworthy.eval.study import PRESETS, ExistingData, ReadyModel, RecordingPlan, StudyConfig, study_from
 from roadworthy.runtime.errors import BadInput
 
 QUICK = PRESETS["quick"]
@@ -143,3 +143,21 @@ def test_the_command_repeats_the_study() -> None:
         repeat_command(replace(QUICK, name="tiny"), folder)
         == "roadworthy compare studies/quick/study.yaml --output studies/quick"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"height": 36}, r"pre-training: training option size is \(36, 256\), expected .* multiples of 8 for enet"),
+        ({"train": {"learning_rate": -1.0}}, "pre-training: training option learning_rate is -1.0"),
+        ({"train": {"finetune_learning_rate": 0.0}}, "training cross-entropy: training option learning_rate is 0.0"),
+        ({"train": {"crop": [31, 31]}}, "training option crop is"),
+        ({"train": {"seeds": [-1]}}, "training option seed is -1"),
+        ({"train": {"objectives": ["cross-entropy + advent"]}}, "advent learns from a target's unlabelled frames"),
+        ({"latency": {"backends": ["abacus"]}}, "unknown backend 'abacus'; known: auto,"),
+    ],
+)
+def test_what_a_job_would_refuse_is_refused_before_the_first_one(change: dict[str, object], message: str) -> None:
+    study = study_from({"name": "mine", **change}, "s")
+    with pytest.raises(BadInput, match=message):
+        check_names(study)

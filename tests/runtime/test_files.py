@@ -8,7 +8,7 @@ from PIL import Image
 
 from roadworthy.runtime import files
 from roadworthy.runtime.errors import BadInput
-from roadworthy.runtime.files import atomic_path, read_ids, read_rgb, write_text
+from roadworthy.runtime.files import atomic_path, check_output, read_ids, read_rgb, write_text
 
 
 @pytest.fixture
@@ -73,3 +73,20 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
         raise RuntimeError("power")
     assert target.read_text() == "old"
     assert [path.name for path in target.parent.iterdir()] == ["metrics.json"]
+
+
+def test_outputs_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here")
+    with pytest.raises(BadInput, match="file is a file, expected a folder; choose another place"):
+        check_output(tmp_path / "file" / "deep" / "x.json")
+    with pytest.raises(BadInput, match="file is a file, expected a folder"):
+        write_text(tmp_path / "file" / "x.json", "")
+    with pytest.raises(BadInput, match="is a folder, expected a file to write"):
+        check_output(tmp_path)
+    with pytest.raises(BadInput, match="is a file, expected a folder; choose another name"):
+        check_output(tmp_path / "file", folder=True)
+    check_output(tmp_path / "file")
+    check_output(tmp_path / "new" / "x.json")
+    check_output(tmp_path, folder=True)
+    with pytest.raises(BadInput, match="cannot be written"):
+        write_text(Path("/proc/nothing/x.json"), "")

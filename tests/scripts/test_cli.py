@@ -197,3 +197,32 @@ def test_debug_shows_the_traceback() -> None:
     assert result.exit_code == 1
     assert result.exception is not None
     assert "/nowhere" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", "model.onnx", "frame.png", "-o", "taken/overlays"),
+        ("predict", "model.onnx", "frame.png", "--video", "taken/film.mp4"),
+        ("adopt", "model.onnx", "--taxonomy", "camvid", "--mean", "0,0,0", "--std", "1,1,1", "-o", "taken/model.onnx"),
+        ("export", "run", "-o", "taken/model.onnx"),
+        ("bench", "model.onnx", "-o", "taken/latency.json"),
+        ("compare", "--preset", "quick", "-o", "taken/study"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("taken", "model.onnx", "frame.png"):
+        Path(name).write_text("not what it seems")
+    Path("run").mkdir()
+    refused(run(*arguments), "taken is a file, expected a folder")
+
+
+def test_options_of_the_benchmark_that_would_lose_its_figures(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_text("not opened")
+    refused(run("bench", str(model), "-o", str(tmp_path / "b.svg")), "the figures go to a JSON file")
+    refused(run("bench", str(model), "--data", "camvid:nowhere"), "is for --metric-floor")
+    refused(run("bench", str(model), "--data", "camvid:nowhere", "--metric-floor", "0.5"), "nowhere")
