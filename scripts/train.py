@@ -125,6 +125,10 @@ def command(
     given = {name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
     if "mix" in given and len(options["data"]) == 1:
         raise BadInput("--mix is the share of a second --data, expected that too, for instance --data dream:dreams")
+    if "select_every" in given and not options["selection"]:
+        raise BadInput("--select-every is between scorings of the frames held out with --selection, expected that too")
+    if pseudo_labels is None and context.get_parameter_source("rounds") is not ParameterSource.DEFAULT:
+        raise BadInput("--rounds is of --pseudo-labels, expected that too, for instance --pseudo-labels lrent")
     fields = _fields(options)
     config = replace(TrainConfig(data=fields["data"]), **fields)
     if preset is not None:

@@ -111,6 +111,8 @@ def test_truncated_png(camvid: Path, tmp_path: Path) -> None:
         (("--size", "100x"), ("256x128",)),
         (("--size", "100x100"), ("multiples of",)),
         (("--data", "photos"), ("photos", "camvid")),
+        (("--rounds", "5"), ("--pseudo-labels",)),
+        (("--select-every", "3"), ("--selection",)),
     ],
 )
 def test_bad_training_options(camvid: Path, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
