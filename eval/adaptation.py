@@ -17,20 +17,19 @@ from pathlib import Path
 
 from roadworthy.agent.recorder import record
 from roadworthy.agent.views import record_views
+from roadworthy.eval.adaptation_check import check_before_recording
 from roadworthy.eval.adaptation_plan import (
     AdaptationStudy,
     Training,
     drives_plan,
     load_adaptation,
-    real_trainings,
     save_adaptation,
-    scene_trainings,
+    study_trainings,
     views_plan,
 )
 from roadworthy.eval.adaptation_scores import score_run, summarise
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
-from roadworthy.train.data import list_dataset
 from roadworthy.train.fit import fit
 from roadworthy.train.rounds import self_train
 
@@ -41,15 +40,16 @@ RECORDING_SHARE = 0.1  # of the progress bar
 def adapt(study: AdaptationStudy, folder: Path, progress: Progress | None = None) -> Path:
     """Run what is missing of a study in `folder`; returns its results file.
 
-    Raises `BadInput` when the folder holds another study or a data set is missing.
+    Raises `BadInput`, before anything is recorded, when the folder holds another study, a data set or town is missing, or a
+    training cannot work.
     """
     say = progress or (lambda text, fraction: None)
     study.check("study")
     kept = folder / "study.yaml"
     if kept.is_file() and load_adaptation(kept) != study:
         raise BadInput(f"{folder} holds another study: choose another --output, or ask for the same again to go on with it")
-    if study.real is not None:
-        list_dataset(f"camvid:{study.real.camvid}", "val")  # before an hour of work
+    trainings = study_trainings(study, folder)
+    check_before_recording(study, trainings)
     save_adaptation(study, kept)
     if study.scenes is not None:
         record_views(
@@ -62,10 +62,6 @@ def adapt(study: AdaptationStudy, folder: Path, progress: Progress | None = None
             folder / "town",
             lambda text, done: say(f"town: {text}", RECORDING_SHARE / 2 * (1 + done)),
         )
-    trainings = [
-        *(scene_trainings(study, study.scenes, folder) if study.scenes is not None else ()),
-        *(real_trainings(study, study.real, folder) if study.real is not None else ()),
-    ]
     for number, training in enumerate(trainings):
 
         def report(text: str, done: float, number: int = number, name: str = training.name) -> None:

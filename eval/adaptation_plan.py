@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ import yaml
 from roadworthy.agent.camera import CameraRig
 from roadworthy.agent.recorder import RecordConfig
 from roadworthy.agent.views import ViewsPlan, load_views, view_names
+from roadworthy.eval.adaptation_pairs import ViewPair, check_views, view_pairs
 from roadworthy.eval.plain import from_plain, to_plain
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
@@ -21,31 +22,21 @@ from roadworthy.train.rounds import RoundsPlan
 
 SOURCE_ONLY, ORACLE, STATISTICS = "source only", "oracle", "target statistics"
 NO_ADAPTATION, OURS, FINE_TUNING = "no adaptation", "ours", "fine-tuning"
-POINTS_OF_VIEW, SCENES = "points of view", "scenes"  # kinds of pairs
+BOTH = "MinEnt + AdvEnt"
+
+STATISTICS_TERM = "minent(weight=0, auxiliary=0)"  # the target's frames move batch normalisation and nothing else
 
 # The methods of experiment (b) by name, as terms beside the labelled frames' loss.
 METHODS: Mapping[str, str] = {
     SOURCE_ONLY: "",  # as many updates on the labelled frames alone
-    STATISTICS: "minent(weight=0, auxiliary=0)",  # the target's frames move batch normalisation and nothing else
+    STATISTICS: STATISTICS_TERM,
     "MinEnt": "minent",
     "AdvEnt": "advent",
-    "MinEnt + AdvEnt": "minent + advent",
+    BOTH: "minent + advent",
     "CRST-LRENT, cross-entropy": "self-training",
     "CRST-LRENT, Wasserstein": "self-training(loss=wasserstein)",
     ORACLE: "",  # learns the target's own labels
 }
-
-
-# What the papers claim of (b), as (first, second, sentence): the first is said to be better than the second.
-CLAIMS: Sequence[tuple[str, str, str]] = (
-    ("MinEnt", SOURCE_ONLY, "Entropy minimisation improves on source-only training (ADVENT)."),
-    ("AdvEnt", SOURCE_ONLY, "Adversarial entropy minimisation improves on source-only training (ADVENT)."),
-    ("AdvEnt", "MinEnt", "AdvEnt is better than MinEnt (ADVENT)."),
-    ("MinEnt + AdvEnt", "AdvEnt", "Both together are better than either (ADVENT)."),
-    ("CRST-LRENT, cross-entropy", SOURCE_ONLY, "Conservative self-training improves on source-only training (CRST)."),
-    ("CRST-LRENT, Wasserstein", "CRST-LRENT, cross-entropy",
-     "On conservative labels the Wasserstein loss is better than cross-entropy (arXiv 2008.04751, table III)."),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,16 +47,17 @@ class ScenesPlan:
     episodes: int = 4  # per scene; the last of them is scored
     frames: int = 40  # per episode and view
     seeds: tuple[int, ...] = (0, 1)
-    steps: int = 300  # updates of the networks that see one view's labels
+    labels: str = "cross-entropy"  # the loss of labelled frames
+    steps: int = 250  # updates of the networks that see one view's labels
     batch_size: int = 8
     optimiser: str = "adam"  # the published baselines: sgd, 0.007, poly
     learning_rate: float = 3e-3
     schedule: str = "linear"
-    adaptation_steps: int = 400  # updates with the target's frames, from the source's network
+    adaptation_steps: int = 250  # updates with the target's frames, from the source's network
     adaptation_batch_size: int = 1  # frames of each domain
     adaptation_learning_rate: float = 2e-4  # of Adam
     # A generator that fits a small segmenter on a CPU; the published one is width=64, blocks=9.
-    objective: str = "cross-entropy + scene-adaptation(width=16, blocks=4)"
+    adaptation: str = "scene-adaptation(width=16, blocks=4)"  # the term beside that loss
 
 
 @dataclass(frozen=True)
@@ -74,15 +66,15 @@ class RealPlan:
 
     camvid: str = "data/camvid"  # folder
     towns: tuple[str, ...] = ("Grid01", "Grid02")
-    episodes: int = 12  # drives, in all
+    episodes: int = 10  # drives, in all
     frames: int = 50  # per drive
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] = tuple(name for name in METHODS if name != BOTH)
     seeds: tuple[int, ...] = (0, 1, 2)
     labels: str = "cross-entropy(weights=enet)"  # the loss of labelled frames
-    steps: int = 1200  # updates on the town before adapting
+    steps: int = 1000  # updates on the town before adapting
     batch_size: int = 8
     learning_rate: float = 3e-3
-    adaptation_steps: int = 480  # updates of every method, shared by the rounds of self-training
+    adaptation_steps: int = 360  # updates of every method, shared by the rounds of self-training
     adaptation_batch_size: int = 4  # frames of each domain
     adaptation_learning_rate: float = 5e-4
     discriminator_learning_rate: float = 1e-4
@@ -95,8 +87,8 @@ class AdaptationStudy:
 
     name: str = "adaptation"
     model: str = "enet"
-    height: int = 192  # [pixels] that frames are brought to
-    width: int = 256  # [pixels]
+    height: int = 144  # [pixels] that frames are brought to
+    width: int = 192  # [pixels]
     threads: int = 2  # of torch; sums in another order give other weights
     scenes: ScenesPlan | None = ScenesPlan()
     real: RealPlan | None = RealPlan()
@@ -122,8 +114,17 @@ class AdaptationStudy:
                 raise BadInput(
                     f"{source}: real: methods is {list(self.real.methods)}, expected {SOURCE_ONLY!r} and any of {known}"
                 )
-            if not 1 <= self.real.rounds <= self.real.adaptation_steps:
-                raise BadInput(f"{source}: real: rounds is {self.real.rounds}, expected 1 to adaptation_steps")
+            if self.real.rounds < 1 or self.real.adaptation_steps % self.real.rounds:
+                raise BadInput(
+                    f"{source}: real: rounds is {self.real.rounds}, expected 1 or more that share the "
+                    f"{self.real.adaptation_steps} adaptation_steps evenly: every method makes as many updates"
+                )
+        if self.scenes is not None:
+            check_views(views_plan(self.scenes), source)
+        try:
+            study_trainings(self, Path())
+        except BadInput as error:
+            raise BadInput(f"{source}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -176,40 +177,57 @@ def drives_plan(study: AdaptationStudy, plan: RealPlan) -> RecordConfig:
     )
 
 
-def view_pairs(names: list[str]) -> list[tuple[str, str, str]]:
-    """Return (kind, source, target) of every pair: two views of one scene, and one view A of each of two scenes.
+def study_trainings(study: AdaptationStudy, folder: Path) -> list[Training]:
+    """Return all trainings of a study in `folder`, each after those that it goes on from.
 
-    As published: A1-B1, B1-A1 and so on for points of view, A1-A2, A1-A3 and so on for scenes.
+    Raises `BadInput` for what no training can be made of.
     """
-    pairs = [(POINTS_OF_VIEW, one, other) for one in names for other in names if one != other and one[1:] == other[1:]]
-    first = names[0][0]
-    watched = [name for name in names if name[0] == first]
-    return pairs + [(SCENES, one, other) for one in watched for other in watched if one != other]
+    return [
+        *(scene_trainings(study, study.scenes, folder) if study.scenes is not None else ()),
+        *(real_trainings(study, study.real, folder) if study.real is not None else ()),
+    ]
 
 
 def scene_trainings(study: AdaptationStudy, plan: ScenesPlan, folder: Path) -> list[Training]:
-    """Return the trainings of experiment (a): one per view with its labels, then one per pair."""
-    names = view_names(views_plan(plan))
-    data = {name: f"recording:{folder / 'views' / name}" for name in names}
-    pairs = view_pairs(names)
+    """Return the trainings of experiment (a): one per view with its labels, then two per pair, ours and its control.
+
+    The control makes the same updates from the same network; of the target's frames batch normalisation sees as much.
+    """
+    views = views_plan(plan)
+    data = {name: f"recording:{folder / 'views' / name}" for name in view_names(views)}
+    pairs = view_pairs(views)
     shared = _shared(study, CARLA13.name)
     trainings = []
     for seed in plan.seeds:
-        for name in names:
+        for name in data:
             config = TrainConfig(
-                data=data[name], steps=plan.steps, batch_size=plan.batch_size, optimiser=cast("OptimiserName", plan.optimiser),
-                learning_rate=plan.learning_rate, schedule=cast("RateSchedule", plan.schedule), seed=seed, **shared,
+                data=data[name], objective=plan.labels, steps=plan.steps, batch_size=plan.batch_size,
+                optimiser=cast("OptimiserName", plan.optimiser), learning_rate=plan.learning_rate,
+                schedule=cast("RateSchedule", plan.schedule), seed=seed, **shared,
             )  # fmt: skip
-            scored = [name, *(target for _, source, target in pairs if source == name)]
+            scored = [name, *(pair.target for pair in pairs if pair.source == name)]
             trainings.append(Training(f"{name}-s{seed}", config, {each: data[each] for each in scored}))
-        for _, source, target in pairs:
-            config = TrainConfig(
-                data=data[source], validation=data[target], target=data[target], objective=plan.objective,
-                init=str(folder / "runs" / f"{source}-s{seed}"), steps=plan.adaptation_steps,
-                batch_size=plan.adaptation_batch_size, learning_rate=plan.adaptation_learning_rate, seed=seed, **shared,
-            )  # fmt: skip
-            trainings.append(Training(f"{source}-{target}-s{seed}", config, {target: data[target]}))
+        for pair in pairs:
+            for method, term in ((STATISTICS, STATISTICS_TERM), (OURS, plan.adaptation)):
+                config = TrainConfig(
+                    data=data[pair.source], validation=data[pair.target], target=data[pair.target],
+                    objective=f"{plan.labels} + {term}", init=str(folder / "runs" / f"{pair.source}-s{seed}"),
+                    steps=plan.adaptation_steps, batch_size=plan.adaptation_batch_size,
+                    learning_rate=plan.adaptation_learning_rate, seed=seed, **shared,
+                )  # fmt: skip
+                trainings.append(Training(pair_run(method, pair, seed), config, {pair.target: data[pair.target]}))
     return trainings
+
+
+def pair_run(method: str, pair: ViewPair, seed: int) -> str:
+    """Return the name of the training whose network a method of experiment (a) uses on a pair's target."""
+    names = {
+        NO_ADAPTATION: pair.source,
+        STATISTICS: f"{pair.source}-{pair.target}-statistics",
+        OURS: f"{pair.source}-{pair.target}",
+        FINE_TUNING: pair.target,
+    }
+    return f"{names[method]}-s{seed}"
 
 
 def real_trainings(study: AdaptationStudy, plan: RealPlan, folder: Path) -> list[Training]:
@@ -261,8 +279,3 @@ def _shared(study: AdaptationStudy, classes: str) -> dict[str, Any]:
         "classes": classes,
         "tensorboard": False,
     }
-
-
-def claimed_pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs that a claim compares and a study has."""
-    return [(first, second) for first, second, _ in CLAIMS if first in methods and second in methods]

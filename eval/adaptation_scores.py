@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from roadworthy.agent.views import view_names
+from roadworthy.eval.adaptation_claims import claimed_pairs
+from roadworthy.eval.adaptation_pairs import POINTS_OF_VIEW, SCENES, ViewPair, view_pairs
 from roadworthy.eval.adaptation_plan import (
     FINE_TUNING,
     NO_ADAPTATION,
+    ORACLE,
     OURS,
-    POINTS_OF_VIEW,
-    SCENES,
     SOURCE_ONLY,
     STATISTICS,
     AdaptationStudy,
     RealPlan,
     ScenesPlan,
-    claimed_pairs,
     method_run,
-    view_pairs,
+    pair_run,
     views_plan,
 )
 from roadworthy.eval.evaluate import BLOCK
@@ -32,6 +31,7 @@ from roadworthy.eval.image_scores import class_accuracies, ious, nullable
 from roadworthy.eval.resampling import (
     Counts,
     Floats,
+    Resampling,
     Statistic,
     cluster_bootstrap,
     hierarchical_bootstrap,
@@ -39,7 +39,7 @@ from roadworthy.eval.resampling import (
     of_confusion,
     weighted_mean,
 )
-from roadworthy.eval.statistics import differences, estimate
+from roadworthy.eval.statistics import LEVEL, Difference, clusters_needed, differences, estimate
 from roadworthy.runtime.scores import confusion
 from roadworthy.runtime.taxonomy import CAMVID, CARLA13
 from roadworthy.train.checkpoint import load_run
@@ -49,6 +49,7 @@ from roadworthy.train.data.frames import Frames
 from roadworthy.train.models.normalisation import normalise
 
 BATCH = 8  # frames scored at a time
+SCENE_METHODS = (NO_ADAPTATION, STATISTICS, OURS, FINE_TUNING)
 
 
 @torch.no_grad()
@@ -94,47 +95,91 @@ def mean_accuracy(matrices: Counts) -> Floats:
 
 
 def _scenes(plan: ScenesPlan, folder: Path) -> dict[str, Any]:
-    """Return experiment (a): every figure is the mean over pairs (and seeds), its interval over pairs."""
-    pairs = view_pairs(view_names(views_plan(plan)))
-    spent: dict[str, list[float]] = {NO_ADAPTATION: [], OURS: [], FINE_TUNING: []}
+    """Return experiment (a): every figure is the mean over pairs (and seeds), its interval over scenes."""
+    pairs = view_pairs(views_plan(plan))
+    spent: dict[str, list[float]] = {method: [] for method in SCENE_METHODS}
     facts: dict[str, Any] = {"classes": list(CARLA13.classes), "seeds": list(plan.seeds)}
     for kind in (POINTS_OF_VIEW, SCENES):
-        chosen = [(source, target) for each, source, target in pairs if each == kind]
+        chosen = [pair for pair in pairs if pair.kind == kind]
         if not chosen:
             continue
-        runs = {NO_ADAPTATION: "{source}", OURS: "{source}-{target}", FINE_TUNING: "{target}"}
         tables: dict[str, Any] = {}
+        of_pairs: dict[str, Floats] = {}  # mean IoU [pairs]
         means: dict[str, dict[str, Statistic]] = {"mean_iou": {}, "mean_accuracy": {}}
-        resampling = cluster_bootstrap([f"{source}-{target}" for source, target in chosen])
-        for method, name in runs.items():
+        places = sorted({place for pair in chosen for place in pair.scenes})
+        resampling = cluster_bootstrap([f"{place:04d}" for place in places])
+        enough = len(places) >= clusters_needed(LEVEL)
+        for method in SCENE_METHODS:
             summed = []  # [pairs][seeds, N, N]
-            for source, target in chosen:
-                run = name.format(source=source, target=target)
-                found = [_read(folder, f"{run}-s{seed}") for seed in plan.seeds]
+            for pair in chosen:
+                found = [_read(folder, pair_run(method, pair, seed)) for seed in plan.seeds]
                 spent[method] += [each["seconds"] for each in found]
-                summed.append(np.stack([np.array(each["scores"][target], np.int64).sum(0) for each in found]))
+                summed.append(np.stack([np.array(each["scores"][pair.target], np.int64).sum(0) for each in found]))
             iou = np.stack([_class_means(ious(matrices)) for matrices in summed])  # [pairs, N]
             accuracy = np.stack([_class_means(class_accuracies(matrices)) for matrices in summed])
-            for metric, score in (("mean_iou", mean_iou), ("mean_accuracy", mean_accuracy)):
-                means[metric][method] = weighted_mean(np.array([score(matrices).mean() for matrices in summed]))
+            of_pairs[method] = np.array([mean_iou(matrices).mean() for matrices in summed])
+            means["mean_iou"][method] = over_scenes(of_pairs[method], chosen)
+            means["mean_accuracy"][method] = over_scenes(
+                np.array([mean_accuracy(matrices).mean() for matrices in summed]), chosen
+            )
             tables[method] = {
-                **{metric: estimate(each[method], resampling).to_dict() for metric, each in means.items()},
+                **{metric: _figure(each[method], resampling, enough) for metric, each in means.items()},
                 "iou": nullable(_class_means(iou)),
                 "accuracy": nullable(_class_means(accuracy)),
             }
-        # Each at the full level: six pairs are enough for one question, and too few for two that share its 5 %.
-        questions = [(OURS, NO_ADAPTATION), (OURS, FINE_TUNING)]
+        # Each at the full level: they are different questions, and the scenes are few.
+        questions = [(OURS, other) for other in SCENE_METHODS if other != OURS]
         compared = [each for pair in questions for each in differences(means["mean_iou"], resampling, pairs=[pair])]
         facts[kind] = {
-            "pairs": [f"{source}-{target}" for source, target in chosen],
+            "pairs": [f"{pair.source}-{pair.target}" for pair in chosen],
+            "scenes": len(places),
+            "scenes_needed": clusters_needed(LEVEL),
             "methods": tables,
             "differences": [
-                {"first": each.first, "second": each.second, "distinguishable": each.distinguishable, **each.estimate.to_dict()}
+                {
+                    **_plain(each),
+                    **({} if enough else {"low": None, "high": None}),
+                    "of_pairs": [round(value, 5) for value in (of_pairs[each.first] - of_pairs[each.second]).tolist()],
+                }
                 for each in compared
             ],
         }
     facts["seconds"] = {method: round(float(np.mean(each)), 1) for method, each in spent.items()}
     return facts
+
+
+def over_scenes(values: Floats, pairs: Sequence[ViewPair]) -> Statistic:
+    """Make the statistic "mean of `values` [pairs]" of how often each of the pairs' scenes was drawn.
+
+    What makes a scene hard, and the network that learnt its labels, is in all pairs of it, so scenes are drawn and not pairs.
+    A pair of two scenes counts by the product of their draws (the bootstrap of a network's nodes: Snijders and Borgatti,
+    Connections 22, 1999), one within a scene by that scene's.
+    """
+    places = sorted({place for pair in pairs for place in pair.scenes})
+    source = np.array([places.index(pair.scenes[0]) for pair in pairs])
+    target = np.array([places.index(pair.scenes[1]) for pair in pairs])
+    mean = weighted_mean(values)
+
+    def of_draws(weights: Floats) -> Floats:
+        drawn = weights[:, source]  # [R, scenes] -> [R, pairs]
+        return mean(np.where(source == target, drawn, drawn * weights[:, target]))
+
+    return of_draws
+
+
+def _figure(statistic: Statistic, resampling: Resampling, enough: bool) -> dict[str, float | None]:
+    """Return a figure as plain data; without its interval where the scenes are too few for one."""
+    found = estimate(statistic, resampling).to_dict()
+    return found if enough else {**found, "low": None, "high": None}
+
+
+def _plain(difference: Difference) -> dict[str, Any]:
+    return {
+        "first": difference.first,
+        "second": difference.second,
+        "distinguishable": difference.distinguishable,
+        **difference.estimate.to_dict(),
+    }
 
 
 def _class_means(values: Floats) -> Floats:
@@ -171,20 +216,19 @@ def _real(plan: RealPlan, folder: Path) -> dict[str, Any]:
         resampling = hierarchical_bootstrap([of_seed], blocks * len(plan.seeds))
     for method, statistic in statistics.items():
         methods[method]["mean_iou"] = estimate(statistic, resampling).to_dict()
-    against = [(method, SOURCE_ONLY) for method in plan.methods if method != SOURCE_ONLY]
-    if STATISTICS in plan.methods:
-        against += [(method, STATISTICS) for method in plan.methods if method not in (SOURCE_ONLY, STATISTICS)]
-    against += [pair for pair in claimed_pairs(plan.methods) if pair not in against]
-    compared = differences(statistics, resampling, pairs=against)
+    claimed = claimed_pairs(plan.methods)
+    # What no claim is about is compared pair by pair, each at the full level; the claims share the 5 % of their intervals.
+    adapting = [method for method in plan.methods if method not in (SOURCE_ONLY, STATISTICS, ORACLE)]
+    others = [(method, SOURCE_ONLY) for method in plan.methods if method != SOURCE_ONLY]
+    others += [(method, STATISTICS) for method in adapting if STATISTICS in plan.methods]
+    apart = [differences(statistics, resampling, pairs=[pair]) for pair in others if pair not in claimed]
+    compared = [*differences(statistics, resampling, pairs=claimed), *(each for (each,) in apart)]
     return {
         "classes": list(CAMVID.classes),
         "seeds": list(plan.seeds),
         "images": images,
         "methods": methods,
-        "differences": [
-            {"first": each.first, "second": each.second, "distinguishable": each.distinguishable, **each.estimate.to_dict()}
-            for each in compared
-        ],
+        "differences": [_plain(each) for each in compared],
     }
 
 

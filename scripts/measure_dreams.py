@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.files import write_text
 from roadworthy.scripts.stages import DOCS, Stages, write_between
 from roadworthy.train.config import TrainConfig
@@ -61,30 +62,40 @@ def main(
         data, size=LAYOUT_SIZE, latent=128, kernel=7, width=layout_width, learning_rate=2e-4, steps=layout_steps
     )
     translator = TranslatorConfig(data, FRAME_SIZE, width=translator_width, steps=translator_steps)
-    shares = [0.0, *mixes]
+    shares = _shares(mixes)
     plan: dict[str, Any] = {
         "data": data, "layouts": [layout_steps, layout_width], "translator": [translator_steps, translator_width],
         "count": count, "shares": shares, "steps": steps, "seeds": seeds,
     }  # fmt: skip
+    runs = {name: folder / name for name in ("layouts", "translator", "pairs")}
+    learning = {}  # by share and seed; made first: a share that will not do is refused before an hour of training
+    for share in shares:
+        mixed = {"mixed": f"dream:{runs['pairs']}", "mix": share} if share else {}
+        for seed in range(seeds):
+            learning[share, seed] = TrainConfig(data, size=FRAME_SIZE, steps=steps, seed=seed, **mixed)  # type: ignore[arg-type]
     stages = Stages(folder, plan)
-    runs = {name: stages.path(name) for name in ("layouts", "translator", "pairs")}
     stages.do("layouts", lambda report: train_layouts(layouts, runs["layouts"], progress=report, resume=True))
     stages.do("translator", lambda report: train_translator(translator, runs["translator"], progress=report, resume=True))
     dream = Dream(str(runs["layouts"]), str(runs["translator"]), count)
     stages.do("pairs", lambda report: write_dreams(dream, runs["pairs"], progress=report))
     found: dict[str, list[float]] = {}
-    for share in shares:
-        mixed = {"mixed": f"dream:{runs['pairs']}", "mix": share} if share else {}
-        for seed in range(seeds):
-            name = f"mix-{share:g}-seed{seed}"
-            config = TrainConfig(data, size=FRAME_SIZE, steps=steps, seed=seed, **mixed)  # type: ignore[arg-type]
-            stages.do(name, lambda report, c=config, n=name: fit(c, stages.path(n), progress=report, resume=True))  # type: ignore[misc]
-            metrics = json.loads((stages.path(name) / "metrics.json").read_text(encoding="utf-8"))
-            found.setdefault(f"{share:g}", []).append(float(metrics["validation"]["mean_iou"]))
+    for (share, seed), config in learning.items():
+        name = f"mix-{share:g}-seed{seed}"
+        stages.do(name, lambda report, c=config, n=name: fit(c, stages.path(n), progress=report, resume=True))  # type: ignore[misc]
+        metrics = json.loads((stages.path(name) / "metrics.json").read_text(encoding="utf-8"))
+        found.setdefault(f"{share:g}", []).append(float(metrics["validation"]["mean_iou"]))
     result = {"plan": plan, "mean_iou": found, "spent": stages.spent()}
     write_text(stages.path(RESULT_FILE), json.dumps(result, indent=1) + "\n")
     if page:
         write_between(PAGE, MARK, table(result))
+
+
+def _shares(mixes: Sequence[float]) -> list[float]:
+    """Return the shares to try, none first. Raises `BadInput` for one that is given twice, or that is none."""
+    names = [f"{share:g}" for share in (0.0, *mixes)]  # a share's name is its folder's
+    if len(set(names)) < len(names):
+        raise BadInput(f"--mix is {', '.join(names[1:])}, expected different shares above 0; none is always tried")
+    return [0.0, *mixes]
 
 
 def table(result: Mapping[str, Any]) -> list[str]:

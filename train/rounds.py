@@ -14,6 +14,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def self_train(
     """Train in rounds from the run `config.init` into the folder `output`; returns the result of each round.
 
     `config.target` is the unlabelled domain, `config.steps` counts per round. Raises `BadInput` when there is no network to
-    begin with, no target, or `output` holds something else.
+    begin with, no target, or `output` holds something else, as pseudo-labels of another kind.
     """
     if config.init is None:
         raise BadInput(
@@ -105,13 +106,24 @@ def self_train(
 
 
 def label_target(run: Path, config: TrainConfig, plan: RoundsPlan, index: int, folder: Path) -> PseudoFacts:
-    """Label the target domain with the network of `run` into `folder`, unless that is done; returns how it went."""
-    if (folder / FACTS_FILE).is_file():
-        return load_facts(folder)
+    """Label the target domain with the network of `run` into `folder`, unless that is done; returns how it went.
+
+    Raises `BadInput` when what is done was asked for differently.
+    """
     assert config.target is not None
+    wanted = portion(index)
+    asked: dict[str, Any] = {
+        "target": config.target, "run": str(run), "kind": plan.kind, "portion": wanted, "size": config.size,
+        "alpha": plan.alpha if plan.kind == "lrent" else None,
+    }  # fmt: skip
+    if (folder / FACTS_FILE).is_file():
+        done = load_facts(folder)
+        changed = [f"{key}: {getattr(done, key)} -> {value}" for key, value in asked.items() if getattr(done, key) != value]
+        if changed:
+            raise BadInput(f"{folder}: cannot go on from other pseudo-labels ({'; '.join(changed)}); choose another folder")
+        return done
     model, _, taxonomy = load_run(run)
     (frames,) = read_checked([open_target(config.target, taxonomy)], config.size, skip_bad=config.skip_bad)
-    wanted = portion(index)
     device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
     model = model.to(device)
     thresholds = _thresholds(model, frames, taxonomy, wanted)
@@ -125,11 +137,7 @@ def label_target(run: Path, config: TrainConfig, plan: RoundsPlan, index: int, f
         for place, (planes, confidence, unsure) in enumerate(zip(*pictures, strict=True)):
             write_pseudo_labels(folder, frames[start + place].name, planes, confidence, unsure, taxonomy)
     facts = PseudoFacts(
-        target=config.target,
-        run=str(run),
-        kind=plan.kind,
-        portion=wanted,
-        size=config.size,
+        **asked,
         classes=taxonomy.classes,
         thresholds=tuple(round(value, 6) for value in thresholds.tolist()),
         labelled=round(labelled / (len(frames) * config.size[0] * config.size[1]), 6),

@@ -11,17 +11,18 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from roadworthy.eval.layouts import score_layouts
 from roadworthy.eval.structural_similarity import mean_similarity
+from roadworthy.runtime.errors import BadInput
 from roadworthy.scripts import make_layout_figures, measure_dreams
 from roadworthy.train.data.colored_shapes import draw_colored_shapes
-from roadworthy.train.layouts import LayoutConfig, train_layouts
+from roadworthy.train.layouts import LayoutConfig, load_layouts, train_layouts
 
 
 def test_the_comparison_writes_table_and_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "layouts.md"
     page.write_text("Before.\n<!-- colored shapes: begin -->\nold\n<!-- colored shapes: end -->\nAfter.\n")
-    for name, path in (("PAGE", page), ("RECORDS", tmp_path / "layouts.json"), ("PICTURE", tmp_path / "layouts.png")):
-        monkeypatch.setattr(make_layout_figures, name, path)
+    monkeypatch.setattr(make_layout_figures, "PAGE", page)
     few = draw_colored_shapes(0)[::80]
     for module in ("roadworthy.train.layouts", "roadworthy.scripts.make_layout_figures"):
         monkeypatch.setattr(f"{module}.draw_colored_shapes", lambda seed: few if seed == 0 else few[:, ::-1])
@@ -51,6 +52,40 @@ def test_the_comparison_writes_table_and_picture(tmp_path: Path, monkeypatch: py
     again = CliRunner().invoke(make_layout_figures.main, arguments, catch_exceptions=False)
     assert "scoring" not in again.output  # what was measured is not measured again
     assert page.read_text() == text
+
+
+def test_the_last_generator_is_scored_and_other_data_have_a_block_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "layouts.md"
+    page.write_text("Before.\n<!-- layouts of recording: begin -->\nold\n<!-- layouts of recording: end -->\nAfter.\n")
+    monkeypatch.setattr(make_layout_figures, "PAGE", page)
+    data = f"recording:{_write_recording(tmp_path / 'recording')}"
+
+    def train(folder: Path, options: list[str]) -> None:
+        assert folder == Path("studies/layouts-recording")
+        assert {f"--data={data}", "--size=32x16", "--kernel=7", "--latent=128", "--learning-rate=2e-4"} < set(options)
+        for name, own in make_layout_figures.KINDS.items():
+            config = LayoutConfig(
+                data, "--rgb" in own, (16, 32), width=2, kernel=3, latent=4, batch_size=2, steps=3, keep_every=2,
+                tensorboard=False,
+            )  # fmt: skip
+            train_layouts(config, folder / name.lower(), resume=True)
+
+    monkeypatch.setattr(make_layout_figures, "_train", train)
+    monkeypatch.setattr("roadworthy.eval.layouts.mean_similarity", partial(mean_similarity, pairs=16))
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(make_layout_figures.main, ["--data", data, "--size", "32x16"], catch_exceptions=False)
+    scores = json.loads((tmp_path / "layouts-recording.json").read_text())["scores"]
+    assert sorted(scores) == ["GAN 2", "GAN 3", "SemGAN 2", "SemGAN 3"]
+    model = load_layouts(tmp_path / "studies" / "layouts-recording" / "semgan")
+    assert scores["SemGAN 3"]["swd_mean"] == pytest.approx(score_layouts(model).swd_mean)
+    text = page.read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in text.splitlines() if line.startswith("| ")]
+    assert [row for row in rows if row[0].endswith("last")] == [["SemGAN, last", "3"], ["GAN, last", "3"]]
+    assert f"`{data}`: 3 updates" in text
+    assert "old" not in text
+    assert (tmp_path / "layouts-recording.png").is_file()
 
 
 def _write_recording(root: Path) -> Path:
@@ -89,3 +124,21 @@ def test_dreams_are_measured_and_gone_on_with(tmp_path: Path, monkeypatch: pytes
     again = CliRunner().invoke(measure_dreams.main, arguments, catch_exceptions=False)
     assert "training" not in again.output
     assert (tmp_path / "layouts.md").read_text() == page
+
+
+@pytest.mark.parametrize(
+    ("mixes", "message"),
+    [
+        (["0.2", "0.2"], "--mix is 0.2, 0.2, expected different shares"),
+        (["0"], "--mix is 0, expected different shares above 0"),
+        (["0.2", "1.5"], "mix is 1.5, expected from 0.001 to 0.999"),
+        (["nan"], "mix is nan, expected from 0.001"),
+    ],
+)
+def test_shares_of_dreams_are_checked_before_any_training(mixes: list[str], message: str, tmp_path: Path) -> None:
+    arguments = ["--recording", str(tmp_path), "--folder", str(tmp_path / "dreams")]
+    for mix in mixes:
+        arguments += ["--mix", mix]
+    with pytest.raises(BadInput, match=message):
+        CliRunner().invoke(measure_dreams.main, arguments, catch_exceptions=False)
+    assert not (tmp_path / "dreams").exists()

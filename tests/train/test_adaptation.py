@@ -307,6 +307,37 @@ def test_interrupted_rounds_go_on(source: FitResult, tiny_camvid: Path, tmp_path
         self_train(dataclasses.replace(plan, objective="cross-entropy"), RoundsPlan(), tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            RoundsPlan("cbst", rounds=1),
+            "round-0/pseudo: cannot go on from other pseudo-labels .kind: lrent -> cbst; alpha: 0.25",
+        ),
+        (RoundsPlan(rounds=1, alpha=0.5), "alpha: 0.25 -> 0.5"),
+        ("elsewhere", "target: camvid:"),
+        ("taught by another", "run: "),
+    ],
+)
+def test_rounds_do_not_go_on_from_other_pseudo_labels(
+    other: RoundsPlan | str, message: str, source: FitResult, tiny_camvid: Path, tmp_path: Path
+) -> None:
+    plan = config(tiny_camvid, objective="cross-entropy + self-training", init=str(source.run), steps=1)
+    self_train(plan, RoundsPlan(rounds=1), tmp_path / "out")
+    told = (tmp_path / "out" / "rounds.json").read_text()
+    assert load_facts(tmp_path / "out" / "round-0" / "pseudo").alpha == 0.25
+    rounds = other if isinstance(other, RoundsPlan) else RoundsPlan(rounds=1)
+    if other == "elsewhere":
+        plan = dataclasses.replace(plan, target=f"images:{tiny_camvid / 'train'}")
+    if other == "taught by another":
+        shutil.copytree(source.run, tmp_path / "copy")
+        plan = dataclasses.replace(plan, init=str(tmp_path / "copy"))
+    (tmp_path / "out" / "round-0" / "run" / "config.yaml").unlink()  # killed before the network began to learn
+    with pytest.raises(BadInput, match=message):
+        self_train(plan, rounds, tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / "rounds.json").read_text() == told
+
+
 def test_soft_labels_move_with_their_frame() -> None:
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 4, (8, 16), np.uint8).repeat(4, 0).repeat(4, 1)

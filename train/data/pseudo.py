@@ -41,6 +41,7 @@ class PseudoFacts:
     classes: tuple[str, ...]
     thresholds: tuple[float, ...]  # per class: the probability that this portion reaches
     labelled: float  # share of all pixels that got a label
+    alpha: float | None = None  # weight of the label entropy, of lrent
 
 
 def pseudo_folder(target: str) -> Path | None:
