@@ -71,7 +71,8 @@ def convert(
     report = progress or (lambda _text, _fraction: None)
     if output.resolve() == source.resolve():
         raise BadInput(
-            f"{output}: would overwrite the file it is made from; ask for another --precision or --format, or choose another --output"
+            f"{output}: would overwrite the file it is made from; ask for another --precision or --format, or choose another "
+            "--output"
         )
     if output.suffix != SUFFIXES[wish.format]:
         raise BadInput(f"{output}: expected a name that ends in {SUFFIXES[wish.format] or 'no dot'} for --format {wish.format}")
