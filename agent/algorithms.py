@@ -8,7 +8,7 @@ with tanh at the end, so whatever learns, what comes out is a `DrivePolicy`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -36,7 +36,8 @@ class LearnConfig:
     algo: Algo = "a2c"
     steps: int = 5_000_000  # environment steps of all environments together, the paper's
     rollout_steps: int = 20  # of each environment between updates
-    learning_rate: float = 7e-4  # falls linearly to 0
+    learning_rate: float = 7e-4  # falls linearly to `last_rate`
+    last_rate: float = 0.0
     entropy: float = 0.01  # weight of the entropy; SAC finds its own
     discount: float = 0.99
     gae_lambda: float = 0.95  # A2C and PPO
@@ -77,6 +78,19 @@ class LearnConfig:
             log_std=-2.5, warm_up_steps=100, temperature=0.02, seed=seed,
         )  # fmt: skip
 
+    def part(self, index: int, parts: int) -> LearnConfig:
+        """Return the settings of stretch `index` of `parts` equal ones that are one learning: the rate falls over all of them.
+
+        The steps with a critic that learns alone are in the first one; `steps` is of one stretch.
+        """
+        falling = (self.learning_rate - self.last_rate) / parts
+        return replace(
+            self,
+            learning_rate=self.learning_rate - index * falling,
+            last_rate=self.learning_rate - (index + 1) * falling,
+            critic_share=self.critic_share if index == 0 else 0.0,
+        )
+
     def check(self) -> None:
         """Raise `BadInput` naming the value that will not do."""
         if self.algo not in ALGOS:
@@ -101,7 +115,7 @@ def build_algorithm(policy: DrivePolicy, vector: VecEnv, config: LearnConfig, re
     """
     config.check()
     common: dict[str, Any] = {
-        "learning_rate": lambda left: config.learning_rate * left,
+        "learning_rate": lambda left: config.last_rate + (config.learning_rate - config.last_rate) * left,
         "gamma": config.discount,
         "seed": config.seed,
         "device": "cpu",

@@ -2,9 +2,9 @@
 
 Distances between class centroids are symmetric, severity is not (arXiv 2008.04751 says so itself). Here every infraction of
 recorded drives is a case: the confusions (t taken for p) in the two seconds before it, inside the image region of what was hit
-or crossed, are held against matched frames of quiet stretches: same command and weather, speed within 2 m/s, the same kind of
-region in view. A pair's evidence is its smoothed log-odds ratio, its interval a bootstrap over infractions. Pairs that the data
-do not support keep the predefined cost, and how many they are is part of the result.
+or crossed, are held against matched frames of quiet stretches: same command and weather, speed within 2 m/s, t in view.
+A pair's evidence is its smoothed log-odds ratio, its interval a bootstrap over drives: the infractions of one drive share a
+scene. Pairs that the data do not support keep the predefined cost, and how many they are is part of the result.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
+from scipy.special import stdtrit
 
 from roadworthy.agent.episodes import Episode, read_episodes
 from roadworthy.agent.witness import Sight, sights, sights_folder
@@ -38,7 +38,7 @@ REGIONS: Mapping[str, tuple[str, ...]] = {
 LEAST_PIXELS = 12  # of a class in the region of a frame; fewer say nothing
 SPEED_WINDOW_MPS = 2.0  # [m/s] between a case's frame and its controls
 CONTROLS = 6  # matched frames per frame of a case, at most
-LEAST_CASES = 5  # infractions with the class in view, below which a pair has no evidence
+LEAST_DRIVES = 5  # with an infraction and the class in view, below which a pair has no evidence
 RESAMPLES = 1000
 TAIL = 0.025  # of the bootstrap, on either side
 
@@ -50,7 +50,8 @@ class Case:
     """One infraction: how often each class of its region was taken for each, before it and in matched quiet frames."""
 
     kind: str
-    before: Floats  # [N, N] share of the truth's pixels, nan where the class was not in view
+    drive: str  # whose infraction it is
+    before: Floats  # [N, N] share of the truth's pixels, nan where the class was not in view or had no match
     quiet: Floats  # the same in the matched frames
 
 
@@ -63,6 +64,7 @@ class Consequence:
     high: Floats
     spread: Floats  # standard deviation over the bootstrap
     cases: npt.NDArray[np.int64]  # infractions that the pair's evidence rests on
+    drives: npt.NDArray[np.int64]  # in which these were
     infractions: int  # cases in all
     unmatched: int  # infractions without a matched quiet frame
 
@@ -70,10 +72,12 @@ class Consequence:
     def supported(self) -> npt.NDArray[np.bool_]:
         """Pairs whose confusion precedes infractions more often than chance allows, `bool [N, N]`.
 
-        Every pair with enough cases is a question put to the data, so the level is divided by their number (Bonferroni).
+        Every pair with enough drives is a question put to the data, so the level is divided by their number (Bonferroni). The
+        reach is that of a t interval on the drives, whose bootstrap lacks a factor of n / (n - 1) in the variance.
         """
-        asked = (self.cases >= LEAST_CASES) & ~np.eye(len(self.cases), dtype=bool)
-        reach = -float(ndtri(TAIL / max(1, int(asked.sum()))))
+        asked = (self.drives >= LEAST_DRIVES) & ~np.eye(len(self.drives), dtype=bool)
+        n = np.maximum(self.drives, 2)
+        reach = -stdtrit(n - 1, TAIL / max(1, int(asked.sum()))) * np.sqrt(n / (n - 1))  # [N, N]
         return np.asarray(asked & (np.nan_to_num(self.log_odds - reach * self.spread, nan=-1.0) > 0))
 
     def matrix(self, predefined: GroundMatrix) -> GroundMatrix:
@@ -95,6 +99,7 @@ class Consequence:
             "supported_share": pairs / total,
             "supported": self.supported.tolist(),
             "cases": self.cases.tolist(),
+            "drives": self.drives.tolist(),
             **{
                 name: [[float(v) if math.isfinite(v) else None for v in row] for row in table]
                 for name, table in (("log_odds", self.log_odds), ("low", self.low), ("high", self.high))
@@ -114,9 +119,10 @@ def weigh(cases: Sequence[Case], classes: int, *, unmatched: int = 0, seed: int 
     both = np.isfinite(before) & np.isfinite(quiet)  # [cases, N*N]
     before, quiet = np.where(both, before, 0.0), np.where(both, quiet, 0.0)
     counts = both.sum(axis=0)
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(cases), np.full(len(cases), 1 / len(cases)), size=RESAMPLES).astype(np.float64)  # [R, cases]
-    weights = np.concatenate([np.ones((1, len(cases))), draws])
+    names, member = np.unique([case.drive for case in cases], return_inverse=True)
+    drives = np.stack([both[member == index].any(axis=0) for index in range(len(names))]).sum(axis=0)  # [N*N]
+    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
+    weights = np.concatenate([np.ones((1, len(cases))), draws[:, member].astype(np.float64)])  # [1 + R, cases]
     odds = _log_odds(weights @ before, weights @ quiet, weights @ both)  # [1 + R, N*N]
     odds[:, counts == 0] = np.nan
     low, high = np.quantile(odds[1:], [TAIL, 1 - TAIL], axis=0)
@@ -127,6 +133,7 @@ def weigh(cases: Sequence[Case], classes: int, *, unmatched: int = 0, seed: int 
         high=high.reshape(shape),
         spread=odds[1:].std(axis=0).reshape(shape),
         cases=counts.reshape(shape),
+        drives=drives.reshape(shape),
         infractions=len(cases) + unmatched,
         unmatched=unmatched,
     )
@@ -136,14 +143,16 @@ def _log_odds(before: Floats, quiet: Floats, n: Floats) -> Floats:
     return np.asarray(np.log((before + 0.5) / (n - before + 0.5)) - np.log((quiet + 0.5) / (n - quiet + 0.5)))
 
 
-def read_cases(files: Iterable[Path]) -> tuple[list[Case], int]:
+def read_cases(files: Iterable[Path], seed: int = 0) -> tuple[list[Case], int]:
     """Read the cases of episode files whose saved frames have truth and predictions; returns them and how many had no match.
+
+    `seed` decides between quiet frames of the same speed.
 
     Predictions are `NAME.labels.png` beside the frames (`roadworthy drive eval` leaves the frames, `ground consequence` and
     studies make the predictions).
     """
     quiet: list[_Seen] = []
-    events: list[tuple[str, list[_Seen]]] = []
+    events: list[tuple[str, str, list[_Seen]]] = []
     for file in files:
         for episode in read_episodes(file):
             found: dict[int, list[_Seen]] = {}
@@ -156,17 +165,20 @@ def read_cases(files: Iterable[Path]) -> tuple[list[Case], int]:
                 elif sight.offset_s <= 0:
                     found.setdefault(sight.infraction, []).append(seen)
             events += [
-                (episode.infractions[index].kind, frames) for index, frames in found.items() if index < len(episode.infractions)
+                (episode.infractions[index].kind, f"{file} {episode.id}", frames)
+                for index, frames in found.items()
+                if index < len(episode.infractions)
             ]
-    cases = [case for kind, frames in events if (case := _case(kind, frames, quiet)) is not None]
+    rng = np.random.default_rng(seed)
+    cases = [case for kind, drive, frames in events if (case := _case(kind, drive, frames, quiet, rng)) is not None]
     return cases, len(events) - len(cases)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """The confusion of one saved frame, and what it is matched by."""
+    """What one saved frame's classes were taken for, and what it is matched by."""
 
-    counts: npt.NDArray[np.int64]  # [N, N]
+    shares: Floats  # [N, N] of each class's pixels that went to each class; nan for classes not in view
     command: int
     weather: str
     speed_mps: float
@@ -182,38 +194,43 @@ def _look(sight: Sight, episode: Episode) -> _Seen | None:
     if sight.tags is None or not path.exists():
         return None
     truth, labels = TOWN.fold(read_ids(sight.tags), str(sight.tags)), read_ids(path)
-    return _Seen(confusion(labels, truth, len(TOWN)), sight.command, episode.weather, sight.speed_mps)
+    return _Seen(_shares(confusion(labels, truth, len(TOWN))), sight.command, episode.weather, sight.speed_mps)
 
 
-def _case(kind: str, frames: Sequence[_Seen], quiet: Sequence[_Seen]) -> Case | None:
-    """Match every frame before an infraction with quiet ones; None when no frame has a match."""
-    region = [TOWN.index(name) for name in REGIONS[kind]]
-    before, after = [], []
+def _case(kind: str, drive: str, frames: Sequence[_Seen], quiet: Sequence[_Seen], rng: np.random.Generator) -> Case | None:
+    """Match every frame before an infraction with quiet ones, class by class of its region; None when nothing has a match."""
+    before: list[Floats] = []
+    after: list[Floats] = []
     for frame in frames:
-        matches = [
+        alike = [
             other
             for other in quiet
             if other.command == frame.command
             and other.weather == frame.weather
             and abs(other.speed_mps - frame.speed_mps) <= SPEED_WINDOW_MPS
-            and np.isfinite(_shares(other, region)).any()
         ]
-        matches.sort(key=lambda other: abs(other.speed_mps - frame.speed_mps))
-        if matches:
-            before.append(_shares(frame, region))
-            after += [_shares(other, region) for other in matches[:CONTROLS]]
-    return Case(kind, _mean(before), _mean(after)) if before else None
+        # Shuffled before they are sorted: else all cases of one speed would be held against the same few frames.
+        shuffled = [alike[index] for index in rng.permutation(len(alike))]
+        nearest = sorted(shuffled, key=lambda other: abs(other.speed_mps - frame.speed_mps))
+        for row in (TOWN.index(name) for name in REGIONS[kind]):
+            controls = [other for other in nearest if np.isfinite(other.shares[row]).all()][:CONTROLS]
+            if controls and np.isfinite(frame.shares[row]).all():
+                before.append(_row(frame, row))
+                after += [_row(other, row) for other in controls]
+    return Case(kind, drive, _mean(before), _mean(after)) if before else None
 
 
-def _shares(seen: _Seen, region: Sequence[int]) -> Floats:
-    """Return the share of each region class's pixels that went to each class, `[N, N]`; nan for classes not in view."""
-    counts = seen.counts.astype(np.float64)
-    total = counts.sum(axis=1)
-    shares = np.full(counts.shape, np.nan)
-    for row in region:
-        if total[row] >= LEAST_PIXELS:
-            shares[row] = counts[row] / total[row]
-    return shares
+def _row(seen: _Seen, row: int) -> Floats:
+    """Return the shares of one class alone, `[N, N]`."""
+    alone = np.full(seen.shares.shape, np.nan)
+    alone[row] = seen.shares[row]
+    return alone
+
+
+def _shares(counts: npt.NDArray[np.int64]) -> Floats:
+    """Return the share of each class's pixels that went to each class, `[N, N]`; nan for classes not in view."""
+    total = counts.sum(axis=1, keepdims=True)  # [N, 1]
+    return np.where(total >= LEAST_PIXELS, counts / np.maximum(total, 1), np.nan)
 
 
 def _mean(tables: Sequence[Floats]) -> Floats:

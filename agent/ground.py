@@ -116,7 +116,7 @@ def blend(
     """
     if not (math.isfinite(alpha) and alpha >= 0):
         raise BadInput(f"alpha is {alpha}, expected a number of at least 0")
-    before = ground_metric(predefined.cost, kind, rho, tau)
+    before = ground_metric(predefined.scaled().cost, kind, rho, tau)
     found = ground_metric(np.nan_to_num(learnt), kind, rho, tau)
     cost = np.where(np.isnan(learnt), before, (found + alpha * before) / (1 + alpha))
     np.fill_diagonal(cost, 0.0)

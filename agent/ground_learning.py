@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ from roadworthy.train.checkpoint import load_run, save_model
 from roadworthy.train.config import CONFIG_FILE, TrainConfig
 from roadworthy.train.data import open_dataset
 from roadworthy.train.fit import fit
-from roadworthy.train.ground import GroundMatrix, MetricKind, load_ground, open_ground
+from roadworthy.train.ground import GroundMatrix, MetricKind, ground_metric, load_ground, open_ground
 
 Progress = Callable[[str, float], None]
 
@@ -76,6 +77,9 @@ class GroundConfig:
         for name in ("rounds", "drive_steps", "keep_every", "segmenter_steps", "batch_size", "threads"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if not (math.isfinite(self.first_alpha) and self.first_alpha >= 0):
+            raise BadInput(f"first_alpha is {self.first_alpha}, expected a number of at least 0")
+        ground_metric(np.zeros((2, 2)), self.kind, self.rho, self.tau)
         self.world.check()
 
 
@@ -108,7 +112,9 @@ def learn_ground(
     config = dataclasses.replace(config, world=world)
     predefined = open_ground(config.predefined, TOWN)
     claim(output, {"segmenter": str(segmenter), "start": start and str(start), **dataclasses.asdict(config)})
-    matrix, run, policy = blend(np.full(predefined.cost.shape, np.nan), predefined, 0.0, kind=config.kind), segmenter, start
+    unseen = np.full(predefined.cost.shape, np.nan)
+    matrix = blend(unseen, predefined, 0.0, kind=config.kind, rho=config.rho, tau=config.tau)
+    run, policy = segmenter, start
     history: list[dict[str, Any]] = []
     for index in range(config.rounds):
         folder = round_folder(output, index)
@@ -119,7 +125,14 @@ def learn_ground(
             folder.mkdir(parents=True)
             before = folder / "ground-before.yaml"
             matrix.save(before)
-            task = Task(f"round {index + 1}", _drive, (run, policy, folder, config, config.seed + index))
+            seed = config.seed + index
+            # A driver that could not drive before the first round learns as from nothing in all of them.
+            plan = (
+                LearnConfig.scratch("a2c", config.drive_steps, seed)
+                if start is None
+                else LearnConfig.fine_tune(config.drive_steps, seed)
+            ).part(index, config.rounds)
+            task = Task(f"round {index + 1}", _drive, (run, policy, folder, config, plan))
             run_tasks([task], workers=1, progress=_scaled(tell, DRIVE_SHARE))
             driven = folder / "encoder" if config.policy_gradient else run
             matrix, facts = _study(driven, folder, before, predefined, config, index, tell)
@@ -138,8 +151,8 @@ def round_folder(output: Path, index: int) -> Path:
     return output / f"round-{index:02d}"
 
 
-def _drive(report: Report, run: Path, start: Path | None, folder: Path, config: GroundConfig, seed: int) -> None:
-    """Drive one round and let the policy learn; runs in a worker process."""
+def _drive(report: Report, run: Path, before: Path | None, folder: Path, config: GroundConfig, plan: LearnConfig) -> None:
+    """Drive one round and let the policy `before` (None: an untrained one) learn as planned; runs in a worker process."""
     progress = reporter(report)
     torch.set_num_threads(1)
     for part in ("recording", "policy", "encoder"):  # of an attempt that a dying simulator ended
@@ -148,17 +161,19 @@ def _drive(report: Report, run: Path, start: Path | None, folder: Path, config: 
     network, run_config, taxonomy = load_run(run)
     latents = NetworkLatents(network, run_config.size)
     env = DriveEnv(latents, config.world)
-    recording = Recording.open(folder / "recording", {"round": folder.name, "drive_steps": config.drive_steps, "seed": seed})
+    recording = Recording.open(
+        folder / "recording", {"round": folder.name, "drive_steps": config.drive_steps, "seed": plan.seed}
+    )
     keeper = FrameKeeper(env, recording, config.keep_every)
     seen: gymnasium.Env[Any, Any] = WithFrames(keeper, env) if config.policy_gradient else keeper
     encoder = EncoderGradient(network, config.policy_gradient_rate) if config.policy_gradient else None
     try:
-        if start is None:
+        if before is None:
             assert latents.latent_shape is not None
-            policy, plan = build_policy(latents.latent_shape, seed), LearnConfig(steps=config.drive_steps, seed=seed)
+            policy = build_policy(latents.latent_shape, plan.seed)
         else:
-            policy, plan = load_policy(start)[0], LearnConfig.fine_tune(config.drive_steps, seed)
-        check_fit(policy, env, start or run)
+            policy = load_policy(before)[0]
+        check_fit(policy, env, before or run)
         result = learn(policy, seen, plan, progress, encoder=encoder)
         keeper.flush()
     finally:
@@ -167,7 +182,7 @@ def _drive(report: Report, run: Path, start: Path | None, folder: Path, config: 
         run_config.save(folder / "encoder" / CONFIG_FILE)
         save_model(folder / "encoder", network, run_config, taxonomy)
     facts = {"steps": result.steps, "episodes": result.episodes, "returns": list(result.returns)}
-    save_policy(policy, folder / "policy", facts)
+    save_policy(policy, folder / "policy", facts, result.examples)
 
 
 def _study(

@@ -67,6 +67,11 @@ class InfractionLog:
     _last_contact_s: dict[tuple[int, str], float] = field(default_factory=dict)
     _outside: dict[str, bool] = field(default_factory=lambda: {"off_line": False, "off_road": False})
 
+    @property
+    def outside(self) -> bool:
+        """Whether the car is on an excursion, off its line or off the road, that has been counted and is not over."""
+        return any(self._outside.values())
+
     def update(
         self,
         step: int,

@@ -17,20 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from roadworthy.agent.baselines import PREFIX, Actor, open_driver
-from roadworthy.agent.camera import CameraRig
 from roadworthy.agent.ego import Assignment
 from roadworthy.agent.env import DriveConfig, RouteEnv
 from roadworthy.agent.episodes import Episode
 from roadworthy.agent.film import Film, Painter
 from roadworthy.agent.infractions import Infraction
 from roadworthy.agent.observation import observation_spaces
-from roadworthy.agent.outlook import View, observation_of, open_env
+from roadworthy.agent.outlook import View, camera_for, observation_of, open_env
 from roadworthy.agent.segdepth import TRUTH
 from roadworthy.agent.session import FIXED_DELTA_S
 from roadworthy.agent.suite import Suite, suite_drives
 from roadworthy.agent.witness import Look, Witness
 from roadworthy.runtime.errors import BadInput, RoadworthyError
-from roadworthy.runtime.segmenter import load
 
 CENTRE_OUTSIDE = 0.5  # fraction of the car's box outside its lane, above which its centre is outside
 TRAJECTORY_STEPS = 10  # of 0.1 s between the points of an episode's trajectory
@@ -128,14 +126,6 @@ def open_world(driver: Driver, suite: Suite) -> RouteEnv:
         env.close()
         raise
     return env
-
-
-def camera_for(model: Path) -> CameraRig:
-    """Return the camera whose pictures have the size that `model` takes."""
-    if str(model) == TRUTH:
-        return CameraRig()
-    facts = load(model, device="cpu", threads=1).metadata
-    return CameraRig(width_px=facts.width, height_px=facts.height)
 
 
 def check_fit(policy: Actor, env: RouteEnv, folder: Path) -> None:
@@ -252,7 +242,8 @@ def _drive_route(
                 outside_m += driven_m if moment.off_line > CENTRE_OUTSIDE else 0.0
                 if witness is not None:
                     look = Look(moment.frame, moment.tags, moment.command, round(moment.speed_mps, 2))
-                    witness.see(steps, look, info["infractions"])
+                    ongoing = env.infractions.outside or bool(moment.contacts)
+                    witness.see(steps, look, info["infractions"], ongoing=ongoing)
                 if camera is not None:
                     camera.see(env, info, reward)
                 if steps % TRAJECTORY_STEPS == 0:

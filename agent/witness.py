@@ -94,16 +94,20 @@ class Witness:
         self._count = 0
         self._last_event, self._last_quiet = 0, 0  # steps
 
-    def see(self, step: int, look: Look, infractions: int) -> None:
-        """Take in the frame after `step`, at which the episode has had `infractions` of them."""
+    def see(self, step: int, look: Look, infractions: int, *, ongoing: bool = False) -> None:
+        """Take in the frame after `step`, at which the episode has had `infractions` of them.
+
+        `ongoing` says that the last one is not over (the car is still outside, or still touches something): no quiet stretch.
+        """
         self._recent.append(look)
         for index in range(self._count, min(infractions, MOST)):
             for offset in BEFORE_STEPS:
                 if offset < len(self._recent):
                     self._save(f"{index:03d}_{-offset:+03d}", index, -offset / 10, self._recent[-1 - offset])
             self._pending.append((index, step + AFTER_STEPS))
-        if infractions > self._count:
-            self._count, self._last_event = infractions, step
+        if infractions > self._count or ongoing:
+            self._last_event = step
+        self._count = max(self._count, infractions)
         for index, due in self._pending:
             if due == step:
                 self._save(f"{index:03d}_{AFTER_STEPS:+03d}", index, AFTER_STEPS / 10, look)

@@ -135,7 +135,7 @@ def consequence(episodes: tuple[Path, ...], model: Path, predefined: str, seed: 
         for index, path in enumerate(episodes):
             report(f"file {index + 1} of {len(episodes)}", index / len(episodes))
             predict_sights(path, model)
-    cases, unmatched = read_cases(episodes)
+    cases, unmatched = read_cases(episodes, seed)
     found = weigh(cases, len(TOWN), unmatched=unmatched, seed=seed)
     matrix = found.matrix(before)
     matrix.save(output)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from roadworthy.agent.consequence import Case, predicted_path, read_cases, weigh
+from roadworthy.agent.consequence import Case, _case, _Seen, predicted_path, read_cases, weigh
 from roadworthy.agent.episodes import Episode, append_episode
 from roadworthy.agent.infractions import Infraction
 from roadworthy.agent.witness import Look, Witness, sights, sights_folder
@@ -27,10 +27,16 @@ def table(person_to_road: float) -> np.ndarray:
     return shares
 
 
-def cases(before: float, quiet: float, count: int, seed: int = 0) -> list[Case]:
+def cases(before: float, quiet: float, count: int, seed: int = 0, of_a_drive: int = 1) -> list[Case]:
+    """Make cases, `of_a_drive` successive ones with the scene of one drive (whose mean differs from the others')."""
     rng = np.random.default_rng(seed)
-    noisy = lambda mean: float(np.clip(rng.normal(mean, 0.05), 0, 1))  # noqa: E731
-    return [Case("collision_person", table(noisy(before)), table(noisy(quiet))) for _ in range(count)]
+    found = []
+    for index in range(count):
+        if index % of_a_drive == 0:
+            scene = rng.normal(0, 0.15 if of_a_drive > 1 else 0.0)
+        one, other = (float(np.clip(rng.normal(mean, 0.05), 0, 1)) for mean in (before + scene, quiet))
+        found.append(Case("collision_person", f"drive {index // of_a_drive}", table(one), table(other)))
+    return found
 
 
 def test_a_planted_confusion_is_found_and_scaled() -> None:
@@ -54,6 +60,13 @@ def test_chance_and_few_cases_support_nothing() -> None:
     np.testing.assert_array_equal(few.matrix(severity(TOWN)).cost, severity(TOWN).scaled().cost)
     with pytest.raises(BadInput, match="drive more"):
         weigh([], 20)
+
+
+def test_infractions_of_one_drive_are_not_so_many_witnesses() -> None:
+    found = [weigh(cases(0.3, 0.3, 160, seed, of_a_drive=20), 20) for seed in range(60)]
+    assert sum(each.supported.any() for each in found) <= 4  # infractions drawn one by one: 19
+    assert (found[0].cases[PERSON, ROAD], found[0].drives[PERSON, ROAD]) == (160, 8)
+    assert not weigh(cases(0.95, 0.05, 40, of_a_drive=10), 20).supported.any()  # four drives are too few
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:
@@ -101,6 +114,23 @@ def test_cases_are_read_from_drives_and_matched(tmp_path: Path) -> None:
              for line in (folder / "sights.jsonl").read_text().splitlines()]  # fmt: skip
     (folder / "sights.jsonl").write_text("\n".join(lines) + "\n")
     assert read_cases([lonely]) == ([], 1)
+
+
+def test_controls_have_the_class_in_view_and_ties_are_broken_by_chance() -> None:
+    def seen(shares: np.ndarray, speed: float) -> _Seen:
+        return _Seen(shares, 4, "ClearNoon", speed)
+
+    rider = np.full((20, 20), np.nan)
+    rider[TOWN.index("rider")] = 0.0
+    quiet = [seen(rider, 5.0) for _ in range(6)] + [seen(table(0.1), 5.3) for _ in range(20)]
+    rng = np.random.default_rng(0)
+    case = _case("collision_person", "drive", [seen(table(0.9), 5.0)], quiet, rng)
+    assert case is not None  # the nearest six show only a rider, and say nothing of persons
+    assert (case.before[PERSON, ROAD], case.quiet[PERSON, ROAD]) == pytest.approx((0.9, 0.1))
+    assert _case("collision_person", "drive", [seen(table(0.9), 5.0)], quiet[:6], rng) is None
+    equal = [seen(table(share), 5.0) for share in np.linspace(0, 1, 30)]
+    found = {_case("collision_person", "d", [seen(table(0.9), 5.0)], equal, rng).quiet[PERSON, ROAD] for _ in range(5)}  # type: ignore[union-attr]
+    assert len(found) == 5
 
 
 def test_a_right_segmenter_gives_no_evidence(tmp_path: Path) -> None:

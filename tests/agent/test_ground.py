@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,16 +13,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roadworthy.agent.algorithms import LearnConfig
 from roadworthy.agent.camera import CameraRig
 from roadworthy.agent.env import DriveConfig
 from roadworthy.agent.ground import Centroids, alpha_at, blend, measure_centroids
 from roadworthy.agent.ground_control import random_frames
 from roadworthy.agent.ground_learning import GroundConfig, learn_ground, round_folder
+from roadworthy.agent.policy import load_examples, load_policy
+from roadworthy.agent.policy_export import export_policy
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.taxonomy import CAMVID, TOWN
 from roadworthy.train.checkpoint import load_run, save_model
 from roadworthy.train.config import TrainConfig, load_config
-from roadworthy.train.ground import load_ground, severity
+from roadworthy.train.ground import GroundMatrix, load_ground, severity
 from roadworthy.train.models import build_model
 
 
@@ -98,6 +102,52 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.save(folder / "config.yaml")
     save_model(folder, build_model("enet", len(TOWN)), config, TOWN)
     return folder
+
+
+def test_a_predefined_matrix_of_another_scale_weighs_the_same() -> None:
+    before = severity(TOWN)
+    tenfold = GroundMatrix("mine", TOWN.name, TOWN.classes, 10 * before.cost)
+    learnt = np.random.default_rng(0).uniform(0, 1, before.cost.shape)
+    learnt[3] = learnt[:, 3] = np.nan
+    for kind in ("linear", "huber"):
+        expected = blend(learnt, before, 2.0, kind=kind, tau=0.1).cost
+        np.testing.assert_allclose(blend(learnt, tenfold, 2.0, kind=kind, tau=0.1).cost, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "hubert"}, "unknown ground metric 'hubert'"),
+        ({"kind": "power", "rho": -1.0}, "rho is -1.0, expected a power above 0"),
+        ({"first_alpha": -3.0}, "first_alpha is -3.0"),
+    ],
+)
+def test_a_blend_that_cannot_be_is_refused_before_the_driving(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        GroundConfig(**change).check()
+
+
+def test_the_stretches_of_one_learning_follow_one_schedule() -> None:
+    whole = LearnConfig.fine_tune(600)
+    parts = [whole.part(index, 3) for index in range(3)]
+    assert [part.critic_share for part in parts] == [0.5, 0.0, 0.0]
+    assert [part.learning_rate for part in parts] == pytest.approx([1e-5, 2e-5 / 3, 1e-5 / 3])
+    assert [part.last_rate for part in parts] == pytest.approx([2e-5 / 3, 1e-5 / 3, 0.0])
+
+
+def test_a_driver_from_nothing_goes_on_learning_with_its_trunk(run: Path, tmp_path: Path) -> None:
+    world = DriveConfig(vehicles=(0, 0), walkers=(0, 0), max_steps=20, threads=1)
+    config = GroundConfig(rounds=2, drive_steps=40, keep_every=4, segmenter_steps=1, batch_size=2, world=world)
+    learn_ground(run, tmp_path / "learning", config)
+    first, second = (load_policy(round_folder(tmp_path / "learning", index) / "policy")[0] for index in range(2))
+    changed = [
+        name
+        for (name, one), two in zip(first.state_dict().items(), second.state_dict().values(), strict=True)
+        if "features_extractor" in name and not torch.equal(one, two)
+    ]
+    assert changed
+    kept = load_examples(round_folder(tmp_path / "learning", 1) / "policy")
+    assert export_policy(second, tmp_path / "policy.onnx", kept).observations >= 1
 
 
 def test_two_rounds_in_the_town_and_on_after_an_interruption(run: Path, tmp_path: Path) -> None:

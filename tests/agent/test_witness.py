@@ -53,6 +53,15 @@ def test_quiet_frames_are_far_from_infractions(tmp_path: Path) -> None:
     assert all(abs(a - b) >= 50 for a, b in pairwise(steps))
 
 
+def test_an_excursion_is_no_quiet_stretch_however_long_it_lasts(tmp_path: Path) -> None:
+    witness = Witness(tmp_path)
+    for step in range(1, 401):
+        witness.see(step, Look(frame(step), tags(step), 4, 5.0), int(step >= 30), ongoing=30 <= step < 300)
+    steps = [int(sight.frame.stem.split("_")[1]) for sight in sights(tmp_path) if sight.infraction is None]
+    assert steps
+    assert all(step >= 300 + QUIET_STEPS - 1 for step in steps)
+
+
 def test_an_early_infraction_has_fewer_frames_and_a_last_one_none_after(tmp_path: Path) -> None:
     watch(tmp_path, 62, [7, 61], truth=False)
     found = of_infractions(tmp_path)
