@@ -40,15 +40,16 @@ class Corridor:
         lanes += _lane_change_lanes(route)
         self._lanes = np.concatenate(lanes)  # [k, 5] segments x0, y0, x1, y1, half width
 
-    def outside(self, box: Points) -> tuple[float, float]:
+    def outside(self, box: Points, height_m: float) -> tuple[float, float]:
         """Return which fractions of the `box` points `[p, 2]` are off-line (in none of the ego's own lanes) and off-road.
 
-        Off the road is where no driving lane of any direction is.
+        Off the road is where no driving lane of any direction is. `height_m` is the road's here: CARLA looks for the nearest
+        lane in space, and one that runs below a bridge is none of the bridge's.
         """
         inside = self._inside(box)
         off_road = 0
         for x, y in box[~inside]:
-            location = carla.Location(float(x), float(y), 0.0)
+            location = carla.Location(float(x), float(y), height_m)
             off_road += self._map.get_waypoint(location, False, carla.LaneType.Driving) is None
         return 1.0 - float(inside.mean()), off_road / len(box)
 

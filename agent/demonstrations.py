@@ -136,7 +136,7 @@ def demonstrate(config: DemonstrationConfig, folder: Path, progress: Progress | 
     for name in ("blocked_share", "stall_share"):
         if not 0.0 <= getattr(config, name) <= 1.0:
             raise BadInput(f"{name} is {getattr(config, name)}, expected a share of the routes, 0 to 1")
-    workers = 1 if config.carla is not None else config.workers
+    workers = 1 if config.carla is not None else min(config.workers, config.steps)  # each has a step to keep
     record = json.loads(json.dumps(asdict(config)))
     plan = folder / "demonstrations.json"
     if plan.exists() and json.loads(plan.read_text(encoding="utf-8")) != record:

@@ -23,11 +23,13 @@ from roadworthy.agent.learn import LearnConfig, learn
 from roadworthy.agent.parallel import Task as Work
 from roadworthy.agent.parallel import reporter, run_tasks
 from roadworthy.agent.policy import FACTS_FILE, DrivePolicy, load_examples, load_policy, save_policy
+from roadworthy.agent.session import SimulatorLost
 from roadworthy.agent.supervisor import Report
 from roadworthy.runtime.segmenter import load
 
 Progress = Callable[[str, float], None]
 
+JUDGE_ATTEMPTS = 3  # per judging route, when the simulator is lost on it
 CLONED = "cloned"  # sub-folder that keeps the imitated policy: a restart goes on from it
 
 
@@ -142,14 +144,26 @@ def fine_tune(policy: DrivePolicy, model: Path, config: DriverConfig, progress: 
 
 
 def _judge(policy: DrivePolicy, env: DriveEnv, config: DriverConfig, progress: Callable[[str], None]) -> float:
-    """Return the mean return of the deterministic policy on the judging routes."""
+    """Return the mean return of the deterministic policy on the judging routes.
+
+    Raises `SimulatorLost` when the simulator is lost on a route again and again.
+    """
     returns = []
     for route in range(config.judge_routes):
         progress(f"judging route {route + 1} of {config.judge_routes}")
-        observation, _ = env.reset(seed=config.judge_seed + route)
-        total, over = 0.0, False
-        while not over:
-            observation, reward, ended, truncated, _ = env.step(policy.act(observation))
-            total, over = total + reward, ended or truncated
-        returns.append(total)
+        returns.append(_judged_return(policy, env, config.judge_seed + route))
     return round(float(np.mean(returns)), 3)
+
+
+def _judged_return(policy: DrivePolicy, env: DriveEnv, seed: int) -> float:
+    """Return what the episode of `seed` pays; one that lost its simulator is driven again: both policies drive all."""
+    for _ in range(JUDGE_ATTEMPTS):
+        observation, _ = env.reset(seed=seed)
+        total, over = 0.0, False
+        info: dict[str, Any] = {}
+        while not over:
+            observation, reward, ended, truncated, info = env.step(policy.act(observation))
+            total, over = total + reward, ended or truncated
+        if info.get("ended") != "error":
+            return total
+    raise SimulatorLost(f"the simulator was lost on a judging route in each of {JUDGE_ATTEMPTS} attempts ({info['error']})")

@@ -237,8 +237,10 @@ class Ego:
         x, y, yaw = transform.location.x, transform.location.y, transform.rotation.yaw
         progress = route.progress(transform.location, self._along_m)
         self._along_m = progress.along_m
-        heading = math.radians(route.transform_at(progress.along_m).rotation.yaw)
-        off_line, off_road = corridor.outside(box_points(x, y, yaw, self.model.half_length_m, self.model.half_width_m))
+        here = route.transform_at(progress.along_m)
+        heading = math.radians(here.rotation.yaw)
+        box = box_points(x, y, yaw, self.model.half_length_m, self.model.half_width_m)
+        off_line, off_road = corridor.outside(box, here.location.z)
         images = self._camera.read(frame)
         return Moment(
             frame=rgb_of(images[COLOUR]),

@@ -21,6 +21,7 @@ from roadworthy.agent.lessons import LatentLesson, Lesson
 from roadworthy.agent.observation import Latents, LatentSource, observation_spaces, pool_latent
 from roadworthy.agent.policy import DrivePolicy, build_policy
 from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.segmenter import Segmenter
 
 Progress = Callable[[str, float], None]
 
@@ -63,9 +64,19 @@ class CloneResult:
 
 
 def demonstration_latents(segmenter: LatentSource, demonstrations: Demonstrations, progress: Progress | None = None) -> Latents:
-    """Run the segmenter over all demonstrated frames: `float16 [N, C, h, w]`, pooled as in the environment."""
+    """Run the segmenter over all demonstrated frames: `float16 [N, C, h, w]`, pooled as in the environment.
+
+    Raises `BadInput` when it gives no latent, or takes frames of another size.
+    """
     if segmenter.latent_shape is None:
         raise BadInput("this model gives no latent; export it with its latent output to drive on it")
+    if isinstance(segmenter, Segmenter):
+        facts, (height, width) = segmenter.metadata, demonstrations.frames.shape[1:3]
+        if (facts.height, facts.width) != (height, width):
+            raise BadInput(
+                f"{segmenter.path} takes frames of {facts.width}x{facts.height}, these demonstrations have {width}x{height}: "
+                f"record others with drive demonstrate --size {facts.width}x{facts.height}"
+            )
     parts = []
     count = len(demonstrations)
     for start in range(0, count, BATCH_FRAMES):

@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 from roadworthy.agent.ego import Moment
 from roadworthy.agent.observation import (
+    LATENTS_SEEN,
     LatentSource,
     LatentStack,
     Measurements,
@@ -78,21 +79,25 @@ class LatentObserver:
 
 
 class FrameObserver:
-    """The colour frame itself, for whoever computes latents elsewhere: `roadworthy.agent.latents`."""
+    """The two most recent colour frames, for whoever computes their latents elsewhere: `roadworthy.agent.latents`."""
 
     cameras: tuple[str, ...] = ()
 
     def __init__(self, height_px: int, width_px: int) -> None:
         """Show frames of `height_px` x `width_px`."""
-        frames = spaces.Box(0, 255, (height_px, width_px, 3), np.uint8)
-        self.space = spaces.Dict({"frame": frames, "measurements": measurement_space()})
+        frames = spaces.Box(0, 255, (LATENTS_SEEN, height_px, width_px, 3), np.uint8)
+        self.space = spaces.Dict({"frames": frames, "measurements": measurement_space()})
+        self._previous: npt.NDArray[np.uint8] | None = None
 
     def forget(self) -> None:
-        """Nothing to forget."""
+        """Forget the previous frame."""
+        self._previous = None
 
     def observe(self, moment: Moment, measurements: Measurements) -> Observation:
-        """Return `frame` uint8 `[H, W, 3]` and `measurements` float32 `[9]`."""
-        return {"frame": moment.frame, "measurements": measurements}
+        """Return `frames` uint8 `[2, H, W, 3]`, oldest first, an episode's first for both, and `measurements` float32 `[9]`."""
+        previous = moment.frame if self._previous is None else self._previous
+        self._previous = moment.frame
+        return {"frames": np.stack([previous, moment.frame]), "measurements": measurements}
 
     def paint(self, moment: Moment) -> None:
         """No prediction."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from roadworthy.agent.camera import CameraRig
 from roadworthy.agent.env import RouteEnv
 from roadworthy.agent.observer import FrameObserver, LatentObserver, Observer
 from roadworthy.agent.rules import DriveConfig
@@ -36,6 +37,15 @@ def observation_of(parts: Iterable[str], segmenter: str | Path) -> str:
     """Return the kind of observation that a driver takes whose parts are `parts`; none takes what `segmenter` can give."""
     sees_maps = SEGDEPTH_PART in parts or str(segmenter) == TRUTH
     return SEGMENTATION_DEPTH if sees_maps else LATENTS
+
+
+def camera_for(segmenter: str | Path, rig: CameraRig | None = None) -> CameraRig:
+    """Return `rig` with pictures of the size that `segmenter` takes; `truth` takes any. Raises `BadInput` for a wrong model."""
+    rig = rig or CameraRig()
+    if str(segmenter) == TRUTH:
+        return rig
+    facts = load(segmenter, device="cpu", threads=1).metadata
+    return replace(rig, width_px=facts.width, height_px=facts.height)
 
 
 def open_env(view: View, config: DriveConfig) -> RouteEnv:

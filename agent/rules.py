@@ -12,8 +12,8 @@ from roadworthy.agent.camera import CameraRig
 from roadworthy.agent.ego import Assignment
 from roadworthy.agent.lanegraph import LaneGraph
 from roadworthy.agent.rewards import REWARDS, RewardWeights
-from roadworthy.agent.routes import Task, make_routes
-from roadworthy.agent.weather import TRAINING_WEATHERS
+from roadworthy.agent.routes import TASK_LENGTHS_M, Task, make_routes
+from roadworthy.agent.weather import TRAINING_WEATHERS, get_weather
 from roadworthy.runtime.errors import BadInput
 
 TOWN_STREAM = 1  # of an episode's random numbers; a town that was drawn does not change what else is
@@ -49,13 +49,24 @@ class DriveConfig:
         if self.reward not in REWARDS:
             raise BadInput(f"unknown reward {self.reward!r}; known: {', '.join(REWARDS)}")
         for name in ("vehicles", "walkers"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high:
-                raise BadInput(f"{name} is ({low}, {high}), expected a range from 0 or more upwards")
+            match getattr(self, name):
+                case (int(low), int(high)) if 0 <= low <= high:
+                    pass
+                case given:
+                    raise BadInput(f"{name} is {given}, expected a range of two whole numbers from 0 or more upwards: (0, 15)")
         if "" in (self.town, *self.towns):
             raise BadInput("an empty town's name, expected that of a map, or an OpenDRIVE file")
         if not self.tasks or not self.weathers:
             raise BadInput("no task or no weather to draw from, expected at least one of each")
+        unknown = [task for task in self.tasks if task not in TASK_LENGTHS_M]
+        if unknown:
+            raise BadInput(f"unknown task {unknown[0]!r}; known: {', '.join(TASK_LENGTHS_M)}")
+        for weather in self.weathers:
+            get_weather(weather)
+        if self.max_steps < 1:
+            raise BadInput(f"max_steps is {self.max_steps}, expected 1 or more")
+        if not self.timeout_mps > 0.0:
+            raise BadInput(f"timeout_mps is {self.timeout_mps}, expected a speed above 0 m/s")
 
     def changed(self, changes: Mapping[str, Any], who: str) -> DriveConfig:
         """Return this configuration with `changes`, checked; raises `BadInput` in the name of the environment `who`."""

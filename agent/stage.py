@@ -85,6 +85,7 @@ class Stage:
             if egos and session is not None and (session.town is None or session.town.alive()):
                 egos[0].world.clear()
         finally:
+            Stage.spoilt |= any(ego.world.crowded for ego in egos)
             if session is not None:
                 session.close()
 

@@ -147,8 +147,12 @@ class Traffic:
             pace = self._rng.uniform(2.2, 3.0) if self._rng.random() < RUNNING_SHARE else self._rng.uniform(0.9, 1.7)
             controller.set_max_speed(float(pace))  # [m/s]
 
-    def destroy(self) -> None:
-        """Remove everybody and shut the Traffic Manager down, in the only order that the client survives."""
+    def destroy(self) -> bool:
+        """Remove everybody and shut the Traffic Manager down, in the only order that the client survives.
+
+        Returns whether it is shut down; where the server has died it is still in this process.
+        """
+        shut_down = False
         with contextlib.suppress(RuntimeError):  # a server that died has taken them along
             for controller in self._controllers:
                 controller.stop()
@@ -159,7 +163,9 @@ class Traffic:
             self.session.tick()
             self.manager.set_synchronous_mode(False)
             self.manager.shut_down()
+            shut_down = True
         self._controllers, self.walkers, self.vehicles = [], [], []
+        return shut_down
 
 
 def _traffic_manager(session: Session, seed: int) -> carla.TrafficManager:

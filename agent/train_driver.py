@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from roadworthy.agent.algorithms import LearnConfig
 from roadworthy.agent.claim import claim
 from roadworthy.agent.learn import LearnResult, learn, replay_folder
-from roadworthy.agent.outlook import LATENTS, View
+from roadworthy.agent.outlook import LATENTS, View, camera_for
 from roadworthy.agent.policy import FACTS_FILE, build_policy, load_policy, save_policy
 from roadworthy.agent.replay import check_memory
 from roadworthy.agent.rules import DriveConfig
@@ -48,13 +48,14 @@ def train_driver(
 ) -> dict[str, Any]:
     """Train a driver on `segmenter` (a model file, or `truth` where the observation allows it) and return its facts.
 
-    `start` is a driver to improve; None begins with an untrained one. A finished `output` is returned as it is. Raises
-    `BadInput` when `output` belongs to another learning, the start does not fit the segmenter, or a replay buffer does not fit
-    the machine.
+    The camera gets the size of the segmenter's frames, whatever the world's rig says of it. `start` is a driver to improve;
+    None begins with an untrained one. A finished `output` is returned as it is. Raises `BadInput` when `output` belongs to
+    another learning, the start does not fit the segmenter, or a replay buffer does not fit the machine.
     """
     training.learn.check()
     checkpoint = output / CHECKPOINT_FILE
     view = View(training.observation, segmenter)
+    training = replace(training, world=replace(training.world, rig=camera_for(segmenter, training.world.rig)))
     space = view.observers(training.world)[0].space  # what is wrong with the segmenter is found here
     policy = build_policy(space, training.learn.seed) if start is None else load_policy(start)[0]
     if policy.observation_space != space:

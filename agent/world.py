@@ -29,6 +29,8 @@ class World:
         self.egos: list[Ego] = []
         self.standing: list[carla.Actor] = []  # cars that nobody drives, put in the egos' way
         self.extents: dict[int, tuple[float, float]] = {}  # half length, half width [m] by actor id
+        # Whether a Traffic Manager of this world's may be in this process, which then does not survive a dying server.
+        self.crowded = False
         self._traffic: Traffic | None = None
         self._lights_given: dict[int, Ego] = {}  # who has the green of a junction, by the least id of its lights
 
@@ -49,6 +51,7 @@ class World:
         session.tick()
         if assignment.vehicles or assignment.walkers:  # without a Traffic Manager the client survives a dying server
             middle = assignment.route.transform_at(assignment.route.length_m / 2).location
+            self.crowded = True  # before the first car: a server that dies meanwhile leaves the Traffic Manager behind
             self._traffic = Traffic(
                 session,
                 vehicles=assignment.vehicles,
@@ -85,15 +88,10 @@ class World:
         """Give the lights back that `ego` had turned for itself."""
         self._lights_given = {junction: holder for junction, holder in self._lights_given.items() if holder is not ego}
 
-    @property
-    def crowded(self) -> bool:
-        """Whether there is traffic, and a Traffic Manager in this process."""
-        return self._traffic is not None
-
     def clear(self) -> None:
         """Take the traffic away."""
         if self._traffic is not None:
-            self._traffic.destroy()
+            self.crowded = not self._traffic.destroy()
             self._traffic = None
 
     def _crowd(self) -> Sequence[carla.Actor]:

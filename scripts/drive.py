@@ -13,7 +13,7 @@ from rich.table import Table
 from roadworthy.scripts.drive_train import export, train
 from roadworthy.scripts.replay import replay
 from roadworthy.scripts.score import score
-from roadworthy.scripts.terminal import console, progress_line
+from roadworthy.scripts.terminal import ImageSize, console, progress_line
 
 if TYPE_CHECKING:
     from roadworthy.agent.drive import Suite
@@ -50,20 +50,38 @@ command.add_command(replay)
 @walkers_option
 @click.option("--blocked-share", type=click.FloatRange(0.0, 1.0), default=0.5, show_default=True,
               help="Of the routes on which a car stands until the expert has waited behind it.")  # fmt: skip
+@click.option("--size", type=ImageSize(), default="256x128", show_default=True,
+              help="Of the frames: what the segmenters take that will imitate on them.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @carla_option
 def demonstrate(
-    output: Path, town: str, steps: int, vehicles: int, walkers: int, blocked_share: float, seed: int, carla: str | None
+    output: Path,
+    town: str,
+    steps: int,
+    vehicles: int,
+    walkers: int,
+    blocked_share: float,
+    size: tuple[int, int],
+    seed: int,
+    carla: str | None,
 ) -> None:
     """Record what an expert does on routes (frames, measurements, controls) into the folder OUTPUT, for all segmenters.
 
     Example: roadworthy drive demonstrate demonstrations/grid01
     """
+    from roadworthy.agent.camera import CameraRig
     from roadworthy.agent.demonstrations import DemonstrationConfig
     from roadworthy.agent.demonstrations import demonstrate as record_demonstrations
 
     config = DemonstrationConfig(
-        towns=(town,), steps=steps, vehicles=vehicles, walkers=walkers, blocked_share=blocked_share, seed=seed, carla=carla
+        towns=(town,),
+        steps=steps,
+        vehicles=vehicles,
+        walkers=walkers,
+        blocked_share=blocked_share,
+        rig=CameraRig(width_px=size[1], height_px=size[0]),
+        seed=seed,
+        carla=carla,
     )
     with progress_line("demonstrating") as report:
         shown = record_demonstrations(config, output, report)

@@ -62,7 +62,7 @@ def train(
     from dataclasses import replace
 
     from roadworthy.agent.algorithms import LearnConfig
-    from roadworthy.agent.outlook import View
+    from roadworthy.agent.outlook import View, camera_for
     from roadworthy.agent.replay import describe_memory
     from roadworthy.agent.rules import DriveConfig
     from roadworthy.agent.train_driver import CURVE_FILE, Training, train_driver
@@ -74,7 +74,8 @@ def train(
     settings = LearnConfig.scratch(algo, steps, seed) if start is None else LearnConfig.fine_tune(steps, seed, algo)
     settings = replace(settings, replay_steps=replay)
     if algo == "sac":
-        console.print(describe_memory(View(observation, segmenter).observers(world)[0].space, replay))
+        fitted = replace(world, rig=camera_for(segmenter))
+        console.print(describe_memory(View(observation, segmenter).observers(fitted)[0].space, replay))
     training = Training(settings, world, observation, workers, egos or max(1, ENVIRONMENTS // workers))
     with progress_line("learning") as report:
         facts = train_driver(segmenter, output, training, start=start, progress=report)["reinforcement"]

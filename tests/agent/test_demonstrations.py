@@ -55,3 +55,8 @@ def test_a_car_that_was_stopped_for_no_reason_drives_on(tmp_path: Path) -> None:
 def test_a_share_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"blocked_share is 35.*0 to 1"):
         demonstrate(DemonstrationConfig(blocked_share=35), tmp_path)
+
+
+def test_fewer_steps_than_workers(tmp_path: Path) -> None:
+    config = DemonstrationConfig(steps=1, workers=2, vehicles=0, walkers=0, weathers=("ClearNoon",), blocked_share=0.0)
+    assert len(demonstrate(config, tmp_path)) == 1

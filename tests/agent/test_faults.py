@@ -15,10 +15,15 @@ from typing import Any
 import pytest
 
 from roadworthy.agent.camera import CameraFeed, CameraRig
+from roadworthy.agent.carla_client import carla
+from roadworthy.agent.ego import Assignment
+from roadworthy.agent.routes import make_routes
 from roadworthy.agent.rules import DriveConfig
 from roadworthy.agent.session import SimulatorLost, free_port
 from roadworthy.agent.stage import Stage
 from roadworthy.agent.supervisor import supervise
+from roadworthy.agent.town import maps
+from roadworthy.agent.world import World
 from roadworthy.runtime.errors import BadInput
 
 
@@ -64,6 +69,93 @@ def test_a_server_lost_with_a_traffic_manager_spoils_the_process(crowded: bool, 
     error, message = (SimulatorLost, "another process") if crowded else (BadInput, "no CARLA server")
     with pytest.raises(error, match=message):
         stage.attempt(lambda world: world)
+
+
+class MortalServer:
+    """A session with a server that dies at the tick, or at the call to destroy actors, that it is told."""
+
+    def __init__(self, dies_at: str = "") -> None:
+        self.dies_at = dies_at
+        self.shut_down: list[bool] = []
+        town = carla.Map("Grid01", maps.load("Grid01"))
+        places = [carla.Transform(carla.Location(x=1e4 * i, y=1e4)) for i in (1, 2)]  # far from any ego
+        self.map = SimpleNamespace(
+            get_spawn_points=lambda: places, get_topology=town.get_topology, get_waypoint=town.get_waypoint, name=town.name
+        )
+        self.route = make_routes(town, 0, 1, "straight")[0]
+        blueprint = SimpleNamespace(id="vehicle.one", has_attribute=lambda _: False, set_attribute=lambda *_: None)
+        library = SimpleNamespace(filter=lambda _: [blueprint])
+        self.world = SimpleNamespace(
+            get_blueprint_library=lambda: library, set_weather=lambda _: None, reset_all_traffic_lights=lambda: None
+        )
+        nothing = dict.fromkeys(
+            (
+                "set_synchronous_mode", "set_random_device_seed", "set_global_distance_to_leading_vehicle",
+                "vehicle_percentage_speed_difference", "update_vehicle_lights",
+            ),
+            lambda *_: None,
+        )  # fmt: skip
+        manager = SimpleNamespace(get_port=lambda: 8000, shut_down=lambda: self.shut_down.append(True), **nothing)
+        self.client = SimpleNamespace(get_trafficmanager=lambda _: manager)
+        self.town = None
+        self.closed = False
+
+    def spawn(self, *_: object, **__: object) -> Any:
+        self.spawned = True
+        box = SimpleNamespace(extent=SimpleNamespace(x=2.4, y=1.0))
+        return SimpleNamespace(id=1, set_autopilot=lambda *_: None, bounding_box=box)
+
+    def tick(self) -> int:
+        if self.dies_at == "spawning" and hasattr(self, "spawned"):
+            raise SimulatorLost("the server died")
+        return 1
+
+    def destroy(self, *_: object) -> None:
+        if self.dies_at == "destroying":
+            raise RuntimeError("time-out while waiting for the simulator")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def staged(server: Any) -> tuple[Stage, World]:
+    """Return a stage with one ego in a world of `server`."""
+    world = World(server)
+    nowhere = SimpleNamespace(car=server.spawn(), measure=lambda _: None, drain_contacts=tuple)
+    ego: Any = SimpleNamespace(**vars(nowhere), take=lambda _: None, place=lambda _: None, world=world)
+    del server.spawned
+    world.egos = [ego]
+    stage = Stage(DriveConfig(), [()])
+    stage.session, stage.egos = server, [ego]
+    return stage, world
+
+
+def crowd(world: World, server: MortalServer) -> None:
+    world.begin([(world.egos[0], Assignment(server.route, "ClearNoon", vehicles=2))])
+
+
+def test_a_server_lost_while_its_traffic_is_spawned_spoils_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stage, "spoilt", False)
+    server = MortalServer("spawning")
+    stage, world = staged(server)
+    with pytest.raises(SimulatorLost, match="the server died"):
+        crowd(world, server)
+    assert not server.shut_down
+    stage.lose()
+    assert Stage.spoilt
+
+
+@pytest.mark.parametrize("dies_at", ["", "destroying"])
+def test_traffic_that_could_not_be_taken_away_spoils_the_process(dies_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stage, "spoilt", False)
+    server = MortalServer(dies_at)
+    stage, world = staged(server)
+    crowd(world, server)
+    assert world.crowded
+    stage.drop()
+    assert server.closed
+    assert bool(server.shut_down) == (not dies_at)
+    assert Stage.spoilt == bool(dies_at)
 
 
 class FakeCamera:

@@ -1,6 +1,8 @@
 """Cloning on a made-up world in which the right action can be read from the latents and the command."""
 
+import importlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ import torch
 from roadworthy.agent.demonstrations import Demonstrations
 from roadworthy.agent.imitation import CloneConfig, clone, demonstration_latents, imitation_loss
 from roadworthy.agent.observation import measurement_vector
-from roadworthy.runtime.segmenter import Segmentation
+from roadworthy.runtime.errors import BadInput
+from roadworthy.runtime.segmenter import Segmentation, load
 
 COUNT = 1200
 
@@ -112,3 +115,10 @@ def test_latents_come_pooled_and_in_order() -> None:
 def test_the_previous_sample_is_the_tick_before_or_itself() -> None:
     _, demonstrations = world(0)
     np.testing.assert_array_equal(demonstrations.previous(np.array([0, 1, 20, 25])), [0, 0, 20, 24])
+
+
+def test_frames_of_another_size_than_the_segmenter_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    model = importlib.import_module("tiny_model").write_tiny_model(tmp_path / "tiny.onnx")
+    with pytest.raises(BadInput, match=r"takes frames of 256x128, these demonstrations have 4x4: .*demonstrate --size 256x128"):
+        demonstration_latents(load(model, device="cpu", threads=1), world(0)[1])

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from roadworthy.agent.camera import CameraRig
 from roadworthy.agent.episodes import Episode
-from roadworthy.agent.judged_drive import Driver, again, camera_for, check_same, digest, episode_id, is_of
+from roadworthy.agent.judged_drive import Driver, again, check_same, digest, episode_id, is_of
+from roadworthy.agent.outlook import camera_for
 from roadworthy.agent.suite import Suite
 from roadworthy.agent.supervisor import supervise
 from roadworthy.runtime.errors import BadInput
@@ -29,8 +31,10 @@ def test_the_camera_fits_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tiny, "HEIGHT", 64)
     monkeypatch.setattr(tiny, "WIDTH", 160)
     monkeypatch.setattr(tiny, "LATENT", (3, 8, 20))
-    rig = camera_for(tiny.write_tiny_model(tmp_path / "small.onnx"))
+    model = tiny.write_tiny_model(tmp_path / "small.onnx")
+    rig = camera_for(model)
     assert (rig.height_px, rig.width_px) == (64, 160)
+    assert camera_for(model, CameraRig(fov_deg=70.0)) == replace(rig, fov_deg=70.0)
     assert camera_for(Path("truth")).width_px == 256
     with pytest.raises(BadInput, match="no such model file"):
         camera_for(tmp_path / "gone.onnx")

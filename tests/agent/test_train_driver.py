@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from roadworthy.agent.algorithms import LearnConfig
+from roadworthy.agent.camera import CameraRig
 from roadworthy.agent.drive import Driver, Suite, evaluate_policies
 from roadworthy.agent.policy import load_examples, load_policy
 from roadworthy.agent.policy_export import export_policy
@@ -89,3 +90,21 @@ def test_the_exported_policy_drives_as_its_folder_does(trained: Path, model: Pat
     assert folder.steps == pytest.approx(file.steps, abs=2)
     assert folder.distance_m == pytest.approx(file.distance_m, rel=0.02, abs=0.2)
     assert folder.ended == file.ended
+
+
+def test_the_camera_fits_the_segmenter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    tiny = importlib.import_module("tiny_model")
+    for name, value in (("HEIGHT", 64), ("WIDTH", 160), ("LATENT", (3, 8, 20))):
+        monkeypatch.setattr(tiny, name, value)
+    worlds = []
+
+    def begin(_: object, world: DriveConfig, **__: object) -> None:
+        worlds.append(world)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("roadworthy.agent.train_driver.TownVecEnv", begin)
+    wide = replace(WORLD, rig=CameraRig(fov_deg=110.0))
+    with pytest.raises(KeyboardInterrupt):
+        train_driver(tiny.write_tiny_model(tmp_path / "small.onnx"), tmp_path / "out", replace(TRAINING, world=wide))
+    assert worlds == [replace(wide, rig=CameraRig(160, 64, fov_deg=110.0))]

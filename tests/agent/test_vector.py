@@ -61,16 +61,18 @@ def towns(view: View, config: DriveConfig = EMPTY, **options: object) -> Iterato
 
 
 def test_latents_are_the_same_in_the_workers_and_batched_here(model: Path) -> None:
-    actions = np.random.default_rng(0).uniform(-0.5, 1.0, (20, 2, 3)).astype(np.float32)
+    actions = np.random.default_rng(0).uniform(-0.5, 1.0, (70, 2, 3)).astype(np.float32)
+    actions[:, 0] = (1.0, 1.0, 0.0)  # one leaves its lane soon and again: while it begins anew the world ticks for the other
     drives = []
     for own in (True, False):
-        with towns(View("latents", model) if own else View(FRAMES), workers=1, egos=2) as vector:
+        view = View("latents", model) if own else View(FRAMES)
+        with towns(view, replace(EMPTY, max_steps=30), workers=1, egos=2) as vector:
             seen = vector if own else LatentVecEnv(vector, load(model, device="cpu", threads=1))
             seen.seed(4)
             rows = [(seen.reset(), None, None, None)]
             rows += [seen.step(action) for action in actions]
             drives.append(rows)
-    ends = 0
+    ends = alone = 0
     for one, other in zip(*drives, strict=True):
         for key in ("latents", "measurements"):
             np.testing.assert_array_equal(one[0][key], other[0][key])
@@ -78,12 +80,14 @@ def test_latents_are_the_same_in_the_workers_and_batched_here(model: Path) -> No
             continue
         np.testing.assert_array_equal(one[1], other[1])
         np.testing.assert_array_equal(one[2], other[2])
+        alone += one[2].sum() == 1
         for i in np.flatnonzero(one[2]):
             ends += 1
             last, same = one[3][i]["terminal_observation"], other[3][i]["terminal_observation"]
             np.testing.assert_array_equal(last["latents"], same["latents"])
             assert not np.array_equal(last["latents"], one[0]["latents"][i])  # the next episode begins elsewhere
     assert ends >= 4
+    assert alone >= 2
 
 
 def test_a2c_learns_on_two_towns(model: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from roadworthy.agent.algorithms import ALGOS as LEARNERS
+from roadworthy.agent.demonstrations import DemonstrationConfig
 from roadworthy.agent.policy import build_policy, save_policy
 from roadworthy.scripts.cli import main
 from roadworthy.scripts.drive_train import ALGOS
@@ -60,3 +62,29 @@ def test_an_export_without_observations_is_refused(tmp_path: Path) -> None:
 def test_a_driver_that_is_none_of_the_kinds(model: Path, tmp_path: Path) -> None:
     assert "not an exported policy" in refused("eval", model, "--segmenter", model)
     assert "unknown baseline 'fast'" in refused("eval", "baseline:fast", "--segmenter", model, "-o", tmp_path / "e.jsonl")
+
+
+def test_a_buffer_is_measured_with_the_segmenters_own_camera(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = sys.modules["tiny_model"]
+    monkeypatch.setattr(tiny, "HEIGHT", 64)
+    monkeypatch.setattr(tiny, "WIDTH", 160)
+    small = tiny.write_tiny_labels(model.with_name("small.onnx"))
+    chosen = ("--observation", "segmentation-depth", "--algo", "sac", "--replay", "900000000", "-o", tmp_path / "driver")
+    said = refused("train", "--segmenter", small, *chosen)
+    assert re.findall(r"x (\d+) kB", said) == ["31", "31"]  # both maps of 64 x 80, before and after the step
+
+
+def test_the_size_of_demonstrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[DemonstrationConfig] = []
+
+    def record(config: DemonstrationConfig, *_: object) -> list[int]:
+        asked.append(config)
+        return []
+
+    monkeypatch.setattr("roadworthy.agent.demonstrations.demonstrate", record)
+    for size in ((), ("--size", "160x64")):
+        result = CliRunner().invoke(main, ["drive", "demonstrate", str(tmp_path), *size])
+        assert result.exit_code == 0, result.output
+    assert [(config.rig.width_px, config.rig.height_px) for config in asked] == [(256, 128), (160, 64)]
