@@ -53,6 +53,8 @@ class Case:
     drive: str  # whose infraction it is
     before: Floats  # [N, N] share of the truth's pixels, nan where the class was not in view or had no match
     quiet: Floats  # the same in the matched frames
+    controls: Mapping[int, frozenset[int]]  # by class: the quiet frames it was held against, by their number
+    unmatched: frozenset[int] = frozenset()  # classes in view before it that no matched quiet frame had in view
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,10 @@ class Consequence:
     spread: Floats  # standard deviation over the bootstrap
     cases: npt.NDArray[np.int64]  # infractions that the pair's evidence rests on
     drives: npt.NDArray[np.int64]  # in which these were
+    controls: npt.NDArray[np.int64]  # [N] quiet frames that all cases of a class were held against
     infractions: int  # cases in all
     unmatched: int  # infractions without a matched quiet frame
+    unmatched_rows: npt.NDArray[np.int64]  # [N] of the others, how many had the class in view and no quiet frame with it
 
     @property
     def supported(self) -> npt.NDArray[np.bool_]:
@@ -75,7 +79,9 @@ class Consequence:
         Every pair with enough drives is a question put to the data, so the level is divided by their number (Bonferroni). The
         reach is that of a t interval on the drives, whose bootstrap lacks a factor of n / (n - 1) in the variance.
         """
-        asked = (self.drives >= LEAST_DRIVES) & ~np.eye(len(self.drives), dtype=bool)
+        # The bootstrap does not draw the quiet frames: what all drives are held against must not be a handful of them.
+        enough = (self.drives >= LEAST_DRIVES) & (self.controls[:, None] >= self.drives)
+        asked = enough & ~np.eye(len(self.drives), dtype=bool)
         n = np.maximum(self.drives, 2)
         reach = -stdtrit(n - 1, TAIL / max(1, int(asked.sum()))) * np.sqrt(n / (n - 1))  # [N, N]
         return np.asarray(asked & (np.nan_to_num(self.log_odds - reach * self.spread, nan=-1.0) > 0))
@@ -95,11 +101,13 @@ class Consequence:
         return {
             "infractions": self.infractions,
             "unmatched": self.unmatched,
+            "unmatched_rows": self.unmatched_rows.tolist(),
             "supported_pairs": pairs,
             "supported_share": pairs / total,
             "supported": self.supported.tolist(),
             "cases": self.cases.tolist(),
             "drives": self.drives.tolist(),
+            "quiet_frames": self.controls.tolist(),
             **{
                 name: [[float(v) if math.isfinite(v) else None for v in row] for row in table]
                 for name, table in (("log_odds", self.log_odds), ("low", self.low), ("high", self.high))
@@ -134,9 +142,15 @@ def weigh(cases: Sequence[Case], classes: int, *, unmatched: int = 0, seed: int 
         spread=odds[1:].std(axis=0).reshape(shape),
         cases=counts.reshape(shape),
         drives=drives.reshape(shape),
+        controls=np.array([len(_union(case.controls.get(row) for case in cases)) for row in range(classes)], np.int64),
         infractions=len(cases) + unmatched,
         unmatched=unmatched,
+        unmatched_rows=np.array([sum(row in case.unmatched for case in cases) for row in range(classes)], np.int64),
     )
+
+
+def _union(sets: Iterable[frozenset[int] | None]) -> frozenset[int]:
+    return frozenset().union(*(each for each in sets if each))
 
 
 def _log_odds(before: Floats, quiet: Floats, n: Floats) -> Floats:
@@ -201,23 +215,29 @@ def _case(kind: str, drive: str, frames: Sequence[_Seen], quiet: Sequence[_Seen]
     """Match every frame before an infraction with quiet ones, class by class of its region; None when nothing has a match."""
     before: list[Floats] = []
     after: list[Floats] = []
+    viewed: set[int] = set()
+    used: dict[int, frozenset[int]] = {}
     for frame in frames:
         alike = [
-            other
-            for other in quiet
+            (number, other)
+            for number, other in enumerate(quiet)
             if other.command == frame.command
             and other.weather == frame.weather
             and abs(other.speed_mps - frame.speed_mps) <= SPEED_WINDOW_MPS
         ]
         # Shuffled before they are sorted: else all cases of one speed would be held against the same few frames.
         shuffled = [alike[index] for index in rng.permutation(len(alike))]
-        nearest = sorted(shuffled, key=lambda other: abs(other.speed_mps - frame.speed_mps))
+        nearest = sorted(shuffled, key=lambda pair: abs(pair[1].speed_mps - frame.speed_mps))
         for row in (TOWN.index(name) for name in REGIONS[kind]):
-            controls = [other for other in nearest if np.isfinite(other.shares[row]).all()][:CONTROLS]
-            if controls and np.isfinite(frame.shares[row]).all():
+            if not np.isfinite(frame.shares[row]).all():
+                continue
+            viewed.add(row)
+            controls = [(number, other) for number, other in nearest if np.isfinite(other.shares[row]).all()][:CONTROLS]
+            if controls:
+                used[row] = used.get(row, frozenset()) | {number for number, _ in controls}
                 before.append(_row(frame, row))
-                after += [_row(other, row) for other in controls]
-    return Case(kind, drive, _mean(before), _mean(after)) if before else None
+                after.append(_mean([_row(other, row) for _, other in controls]))  # a frame counts as much here as there
+    return Case(kind, drive, _mean(before), _mean(after), used, frozenset(viewed - used.keys())) if before else None
 
 
 def _row(seen: _Seen, row: int) -> Floats:

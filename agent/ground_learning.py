@@ -79,6 +79,9 @@ class GroundConfig:
                 raise BadInput(f"{name} is {getattr(self, name)}, expected 1 or more")
         if not (math.isfinite(self.first_alpha) and self.first_alpha >= 0):
             raise BadInput(f"first_alpha is {self.first_alpha}, expected a number of at least 0")
+        for name in ("learning_rate", "policy_gradient_rate", "rho", "tau"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise BadInput(f"{name} is {getattr(self, name)}, expected a number above 0")
         ground_metric(np.zeros((2, 2)), self.kind, self.rho, self.tau)
         self.world.check()
 

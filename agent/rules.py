@@ -67,6 +67,8 @@ class DriveConfig:
             raise BadInput(f"max_steps is {self.max_steps}, expected 1 or more")
         if not self.timeout_mps > 0.0:
             raise BadInput(f"timeout_mps is {self.timeout_mps}, expected a speed above 0 m/s")
+        if not self.weights.reference_speed_mps > 0.0:
+            raise BadInput(f"reference_speed_mps is {self.weights.reference_speed_mps}, expected a speed above 0 m/s")
 
     def changed(self, changes: Mapping[str, Any], who: str) -> DriveConfig:
         """Return this configuration with `changes`, checked; raises `BadInput` in the name of the environment `who`."""

@@ -35,7 +35,8 @@ def cases(before: float, quiet: float, count: int, seed: int = 0, of_a_drive: in
         if index % of_a_drive == 0:
             scene = rng.normal(0, 0.15 if of_a_drive > 1 else 0.0)
         one, other = (float(np.clip(rng.normal(mean, 0.05), 0, 1)) for mean in (before + scene, quiet))
-        found.append(Case("collision_person", f"drive {index // of_a_drive}", table(one), table(other)))
+        controls = {PERSON: frozenset(range(6 * index, 6 * index + 6))}
+        found.append(Case("collision_person", f"drive {index // of_a_drive}", table(one), table(other), controls))
     return found
 
 
@@ -67,6 +68,12 @@ def test_infractions_of_one_drive_are_not_so_many_witnesses() -> None:
     assert sum(each.supported.any() for each in found) <= 4  # infractions drawn one by one: 19
     assert (found[0].cases[PERSON, ROAD], found[0].drives[PERSON, ROAD]) == (160, 8)
     assert not weigh(cases(0.95, 0.05, 40, of_a_drive=10), 20).supported.any()  # four drives are too few
+
+
+def test_many_drives_held_against_a_handful_of_frames_say_nothing() -> None:
+    few = [replace(case, controls={PERSON: frozenset(range(6))}) for case in cases(0.9, 0.1, 12)]
+    assert not weigh(few, 20).supported.any()
+    assert weigh(few, 20).controls[PERSON] == 6
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:
@@ -128,6 +135,10 @@ def test_controls_have_the_class_in_view_and_ties_are_broken_by_chance() -> None
     assert case is not None  # the nearest six show only a rider, and say nothing of persons
     assert (case.before[PERSON, ROAD], case.quiet[PERSON, ROAD]) == pytest.approx((0.9, 0.1))
     assert _case("collision_person", "drive", [seen(table(0.9), 5.0)], quiet[:6], rng) is None
+    both = np.where(np.isfinite(rider), rider, table(0.9))
+    part = _case("collision_person", "drive", [seen(both, 5.0)], quiet[6:], rng)
+    assert part is not None
+    assert weigh([part], 20).unmatched_rows[[PERSON, TOWN.index("rider")]].tolist() == [0, 1]
     equal = [seen(table(share), 5.0) for share in np.linspace(0, 1, 30)]
     found = {_case("collision_person", "d", [seen(table(0.9), 5.0)], equal, rng).quiet[PERSON, ROAD] for _ in range(5)}  # type: ignore[union-attr]
     assert len(found) == 5

@@ -11,6 +11,7 @@ import pytest
 
 from roadworthy.agent.env import DriveConfig, DriveEnv, controls
 from roadworthy.agent.observation import LatentStack, measurement_vector, observation_space, pool_latent, pooled_shape
+from roadworthy.agent.rewards import RewardWeights
 from roadworthy.agent.supervisor import supervise
 from roadworthy.runtime.errors import BadInput
 from roadworthy.runtime.segmenter import Segmentation
@@ -102,6 +103,11 @@ class Sighted(Blind):
         (Sighted(), {"weathers": ("Hail",)}, "weather 'Hail' is unknown, expected one of: .*ClearNoon"),
         (Sighted(), {"max_steps": 0}, "max_steps is 0, expected 1 or more"),
         (Sighted(), {"timeout_mps": 0.0}, "timeout_mps is 0.0, expected a speed above 0"),
+        (
+            Sighted(),
+            {"weights": RewardWeights(reference_speed_mps=0.0)},
+            "reference_speed_mps is 0.0, expected a speed above 0",
+        ),
         (Sighted(), {"colour": 1}, "colour"),
         (Sighted(), {"render_mode": "human"}, "rgb_array"),
         (Path("missing.onnx"), {}, "missing.onnx"),

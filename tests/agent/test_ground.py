@@ -118,13 +118,27 @@ def test_a_predefined_matrix_of_another_scale_weighs_the_same() -> None:
     ("change", "message"),
     [
         ({"kind": "hubert"}, "unknown ground metric 'hubert'"),
-        ({"kind": "power", "rho": -1.0}, "rho is -1.0, expected a power above 0"),
+        ({"kind": "power", "rho": -1.0}, "rho is -1.0, expected a number above 0"),
+        ({"rho": -1.0}, "rho is -1.0, expected a number above 0"),
+        ({"tau": float("nan")}, "tau is nan, expected a number above 0"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0, expected a number above 0"),
         ({"first_alpha": -3.0}, "first_alpha is -3.0"),
     ],
 )
 def test_a_blend_that_cannot_be_is_refused_before_the_driving(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         GroundConfig(**change).check()
+
+
+def test_the_first_matrix_is_bent_as_the_later_ones(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("roadworthy.agent.ground_learning.run_tasks", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        learn_ground(run, tmp_path / "learning", GroundConfig(kind="huber", tau=0.1))
+    first = load_ground(round_folder(tmp_path / "learning", 0) / "ground-before.yaml", TOWN)
+    np.testing.assert_allclose(first.cost, severity(TOWN).with_metric("huber", tau=0.1).cost)
 
 
 def test_the_stretches_of_one_learning_follow_one_schedule() -> None:

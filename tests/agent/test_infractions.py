@@ -33,3 +33,12 @@ def test_an_excursion_counts_once_until_the_car_is_back() -> None:
     for step, fraction in enumerate([0.0, 0.29, 0.31, 0.2, 0.5, 0.05, 0.4]):
         log.update(step, 0.0, (0.0, 0.0), [], fraction, 0.0)
     assert [(event.kind, event.step) for event in log.events] == [("off_line", 2), ("off_line", 6)]
+
+
+def test_the_car_is_outside_until_an_excursion_is_over() -> None:
+    log = InfractionLog()
+    found = []
+    for step, fraction in enumerate((0.0, 0.9, 0.2, 0.05)):
+        log.update(step, 0.0, (0.0, 0.0), (), fraction, 0.0)
+        found.append(log.outside)
+    assert found == [False, True, True, False]

@@ -7,12 +7,14 @@ import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from roadworthy.agent.camera import CameraRig
 from roadworthy.agent.episodes import Episode
-from roadworthy.agent.judged_drive import Driver, again, check_same, digest, episode_id, is_of
+from roadworthy.agent.judged_drive import Driver, _drive_route, again, check_same, digest, episode_id, is_of
 from roadworthy.agent.outlook import camera_for
 from roadworthy.agent.suite import Suite
 from roadworthy.agent.supervisor import supervise
@@ -112,3 +114,42 @@ def test_another_drivers_episodes_are_never_taken_for_ones_own(tmp_path: Path) -
     model.write_bytes(b"trained again")
     with pytest.raises(BadInput, match="another model"):
         check_same([old], driver, suite, file)
+
+
+def test_the_witness_is_told_what_is_not_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+
+    class Listening:
+        def __init__(self, _: Path) -> None: ...
+
+        def see(self, *_: object, ongoing: bool) -> None:
+            told.append(ongoing)
+
+    class Scripted:
+        """Nothing, an excursion, a contact, nothing."""
+
+        states = ((False, ()), (True, ()), (False, ("contact",)), (False, ()))
+
+        def reset(self, **_: object) -> tuple[None, dict[str, Any]]:
+            self.at = -1
+            self._look(False, ())
+            return None, {}
+
+        def step(self, _: object) -> tuple[None, float, bool, bool, dict[str, Any]]:
+            self.at += 1
+            self._look(*self.states[self.at])
+            over = self.at == len(self.states) - 1
+            return None, 0.0, over, False, {"distance_m": 0.0, "infractions": 0, "ended": "goal" if over else None}
+
+        def _look(self, outside: bool, contacts: tuple[str, ...]) -> None:
+            self.infractions = SimpleNamespace(outside=outside, events=[])
+            self.moment = SimpleNamespace(
+                location=(0.0, 0.0), off_line=0.0, contacts=contacts, frame=None, tags=None, command=4, speed_mps=1.0
+            )
+
+    monkeypatch.setattr("roadworthy.agent.judged_drive.Witness", Listening)
+    policy: Any = SimpleNamespace(act=lambda _: None)
+    env: Any = Scripted()
+    assignment: Any = SimpleNamespace(seed=1)
+    _drive_route(policy, env, assignment, "drive", tmp_path, None, None, lambda _: None)
+    assert told == [False, True, True, False]
