@@ -74,8 +74,10 @@ def page(results: Mapping[str, Any], evaluations: Mapping[str, Sequence[Mapping[
     segmenters = {segmenter["name"]: segmenter for segmenter in results["segmenters"]}
     if BASELINE not in segmenters or results["study"]["train"] is None:
         raise BadInput(f"the study {results['name']!r} has no row {BASELINE!r} to compare with; it has {', '.join(segmenters)}")
-    reached, floor = float(segmenters[BASELINE]["metrics"]["miou"]["value"]), float(results["study"]["train"]["floor_miou"])
-    parts = [_head(results, segmenters), _floor(reached, floor, results["floors"]), _figures(segmenters)]
+    after, floor = float(segmenters[BASELINE]["metrics"]["miou"]["value"]), float(results["study"]["train"]["floor_miou"])
+    before = [each for found in results["floors"].values() for each in found["miou_of_seeds"]]
+    reached = sum(before) / len(before) if before else after
+    parts = [_head(results, segmenters), _floor(reached, before, after, results), _figures(segmenters)]
     if reached >= floor:  # below it nothing is compared
         parts += [_against(segmenters, evaluations, results), _papers(segmenters), _claims(results, evaluations)]
     return "\n\n".join(parts) + "\n"
@@ -106,17 +108,21 @@ follows from them.
 A figure is the mean over the seeds, with its 95 % interval over seeds and images; that of one seed counts nothing alone."""
 
 
-def _floor(reached: float, floor: float, pretrainings: Mapping[str, Mapping[str, Any]]) -> str:
-    seeds = "; ".join(", ".join(f"{100 * each:.1f}" for each in found["miou_of_seeds"]) for found in pretrainings.values())
-    before = f" (the pre-training alone, seed by seed: {seeds} %)" if seeds else ""
-    if reached >= floor:
-        return (
-            f"**Floor**: plain cross-entropy reached a mean IoU of {100 * reached:.1f} %, the mean over seeds"
-            f"{before}; {100 * floor:.0f} % were demanded."
-        )
+def _floor(reached: float, before: Sequence[float], after: float, results: Mapping[str, Any]) -> str:
+    """Say whether what all objectives start from had learnt enough, and where plain cross-entropy came from there."""
+    train = results["study"]["train"]
+    floor = float(train["floor_miou"])
+    seeds = f" (seed by seed {', '.join(f'{100 * each:.1f}' for each in before)})" if before else ""
+    what = f"the shared pre-training, `{train['pretrain_objective']}`," if before else "plain cross-entropy"
+    found = f"{what} has a mean IoU of {100 * reached:.1f} %{seeds}, {100 * floor:.0f} % were demanded"
+    if reached < floor:
+        return f"**Floor not reached**: {found}. Nothing is compared here; train for longer (`train.pretrain_steps`)."
+    if not before:
+        return f"**Floor**: {found}."
+    low = ", **below that floor**: the networks compared here have learnt little of rare classes" if after < floor else ""
     return (
-        f"**Floor not reached**: plain cross-entropy has a mean IoU of {100 * reached:.1f} %{before}, {100 * floor:.0f} % were "
-        "demanded. Nothing is compared here; train for longer (`train.pretrain_steps`)."
+        f"**Floor**: {found}. After {train['finetune_steps']} updates of plain cross-entropy from there it is "
+        f"{100 * after:.1f} %{low}."
     )
 
 
