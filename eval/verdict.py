@@ -5,7 +5,7 @@ Nothing here is decided by eye: a model is said to lead only where the paired in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -67,18 +67,21 @@ def verdict(results: Mapping[str, Any]) -> tuple[str, list[str]]:
     """Return the headline and the sentences that support or limit it."""
     labels = {str(segmenter["name"]): str(segmenter["label"]) for segmenter in results["segmenters"]}
     judged = standings(results)
-    return _headline(judged, labels), [*_per_metric(judged, labels), *_limits(results, labels)]
+    in_sample = {str(segmenter["name"]) for segmenter in results["segmenters"] if segmenter["in_sample_severity"]}
+    return _headline(judged, labels, in_sample), [*_per_metric(judged, labels), *_limits(results, labels)]
 
 
 def _fit(results: Mapping[str, Any]) -> bool:
     return all(segmenter["fit_to_judge"] for segmenter in results["segmenters"])
 
 
-def _headline(judged: Sequence[Standing], labels: Mapping[str, str]) -> str:
+def _headline(judged: Sequence[Standing], labels: Mapping[str, str], in_sample: Set[str]) -> str:
+    """Name who leads; `in_sample` learnt on the matrix that scores expected severity, which is said where it leads on that."""
     won: dict[str, list[str]] = {}
     for item in judged:
         if item.leader is not None:
-            won.setdefault(item.leader, []).append(JUDGED[item.metric][0])
+            own = item.metric == "expected_severity" and item.leader in in_sample
+            won.setdefault(item.leader, []).append(JUDGED[item.metric][0] + (" (on the matrix it learnt with)" if own else ""))
     if len(labels) < 2:
         return "One segmenter alone: there is nothing to compare it with."
     if not won:
@@ -109,8 +112,13 @@ def _per_metric(judged: Sequence[Standing], labels: Mapping[str, str]) -> list[s
                 order = ", then ".join(labels[label] for label in line)
                 sentences.append(f"On {name} the order is clear: {order}.")
                 continue
-        beaten = {first: [labels[worse] for better, worse in item.apart if better == first] for first, _ in item.apart}
-        better = [f"{labels[first]} is better than {listed(worse)}" for first, worse in beaten.items()]
+        winners: dict[tuple[str, ...], list[str]] = {}  # by those they beat: who beats the same ones shares a phrase
+        for first in dict.fromkeys(first for first, _ in item.apart):
+            beaten = tuple(labels[worse] for winner, worse in item.apart if winner == first)
+            winners.setdefault(beaten, []).append(labels[first])
+        better = [
+            f"{listed(each)} {'is' if len(each) == 1 else 'are'} better than {listed(worse)}" for worse, each in winners.items()
+        ]
         if len(item.together) <= MOST_LISTED:
             same = listed([f"{labels[first]} from {labels[second]}" for first, second in item.together])
         else:

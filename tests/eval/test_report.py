@@ -163,6 +163,20 @@ def pair(first: str, second: str, value: float, *, apart: bool) -> dict[str, Any
     return {"first": first, "second": second, "value": value, "distinguishable": apart}
 
 
+def test_the_verdict_names_who_beats_the_same_ones_together_and_what_is_in_sample() -> None:
+    results = make_results()
+    names = [str(segmenter["name"]) for segmenter in results["segmenters"]]
+    first, second, last = names
+    results["comparisons"] = {
+        "expected_severity": [pair(first, second, 0.0, apart=False), pair(first, last, 0.1, apart=True),
+                              pair(second, last, 0.1, apart=True)],
+        "bf": [pair(first, second, 0.0, apart=False), pair(first, last, 0.1, apart=True), pair(second, last, 0.1, apart=True)],
+    }  # fmt: skip
+    headline, sentences = verdict(results)
+    assert headline.startswith("wasserstein leads on expected severity (on the matrix it learnt with)")
+    assert any(f"On BF-score {first} and {second} are better than {last}; the study cannot tell" in each for each in sentences)
+
+
 def test_a_leader_must_beat_everyone_beyond_doubt() -> None:
     names = ["a", "b", "c"]
     clear = [pair("a", "b", 0.1, apart=True), pair("a", "c", 0.2, apart=True), pair("b", "c", 0.1, apart=False)]
