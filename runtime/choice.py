@@ -114,7 +114,7 @@ def _remembered_or_measured(path: Path, names: Sequence[str], placement: Placeme
         return replace(choice, reason=f"{choice.reason}; the machine is busy, so this is not remembered")
     try:
         write_text(memory, json.dumps(asdict(choice)) + "\n")
-    except OSError:
+    except (BadInput, OSError):
         return choice  # a read-only home: it is measured again next time
     return choice
 

@@ -170,7 +170,7 @@ def test_class_intervals_hold_the_figures_and_say_nothing_of_absent_classes() ->
     confusions[:, 2, :] = confusions[:, :, 2] = 0  # class 2 occurs nowhere
     bf = np.column_stack([rng.uniform(0.4, 0.6, 12), rng.uniform(0.1, 0.2, 12), np.full(12, np.nan)])
     names = tuple(f"{i}" for i in range(12))
-    scores = ImageScores(names, names, confusions, bf, bf, np.full(12, 0.9), np.zeros((12, BINS, 3)))
+    scores = ImageScores(names, names, confusions, bf, bf, np.full(12, 0.9), np.full(12, 0.82), np.zeros((12, BINS, 3)))
     found = class_intervals(scores.class_statistics(), cluster_bootstrap(names))
     figures = {"iou": iou(confusions.sum(axis=0)), "bf": np.nanmean(bf[:, :2], axis=0)}
     for key, values in figures.items():
