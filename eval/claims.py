@@ -109,18 +109,22 @@ def judge_claims(
     cost = np.array(next(iter(evaluations.values()))[0]["ground"]["cost"], np.float64)
     resampling = resample_images(next(iter(scores.values())), seed)
     level = 1 - (1 - LEVEL) / max(len(testable), 1)
+    seen: dict[tuple[str, str, str], Estimate] = {}  # by metric and pair
+    for metric in dict.fromkeys(claim.metric for claim in testable):
+        statistics = {
+            name: mean_over_seeds([_statistic(score, metric, cost, taxonomy) for score in each])
+            for name, each in scores.items()
+        }
+        pairs = [(claim.first, claim.second) for claim in testable if claim.metric == metric]
+        for pair in differences(statistics, resampling, level, pairs, share=False):
+            seen[metric, pair.first, pair.second] = pair.estimate
     found = []
     for claim in claims:
         lacking = [name for name in (claim.first, claim.second) if name not in evaluations]
         if lacking:
             found.append(Finding(claim, "not tested", f"the study has no {' and no '.join(lacking)}"))
             continue
-        statistics = {
-            name: mean_over_seeds([_statistic(score, claim.metric, cost, taxonomy) for score in each])
-            for name, each in scores.items()
-        }
-        (difference,) = differences(statistics, resampling, level, pairs=[(claim.first, claim.second)])
-        found.append(_judge(claim, difference.estimate, resampling.clusters))
+        found.append(_judge(claim, seen[claim.metric, claim.first, claim.second], resampling.clusters))
     return found
 
 

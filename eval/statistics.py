@@ -162,11 +162,13 @@ def differences(
     resampling: Resampling,
     level: float = LEVEL,
     pairs: Sequence[tuple[str, str]] | None = None,
+    share: bool = True,
 ) -> list[Difference]:
     """Compare models pair by pair (None: every pair) on the same resampled items (paired bootstrap).
 
     The same repetitions serve all models, so what makes an image, a route or a seed's pre-training hard cancels out. With
-    several pairs the intervals are widened (Bonferroni), so that the chance of even one false call stays below 1 - level.
+    several pairs the intervals are widened (Bonferroni), so that the chance of even one false call stays below 1 - level;
+    without `share` every pair has the whole `level`.
 
     What the luck of the seeds contributes is taken from all `statistics` together: the mean over all their pairs, which is
     the residual of an analysis of variance of models and seeds and has (models - 1) · (seeds - 1) degrees of freedom; or from
@@ -177,7 +179,7 @@ def differences(
         return []
     found = {name: _repetitions(statistic, resampling) for name, statistic in statistics.items()}
     pooled = _pooled_variances(list(found.values()), resampling)
-    strict = 1 - (1 - level) / len(chosen)
+    strict = 1 - (1 - level) / len(chosen) if share else level
     result = []
     for first, second in chosen:
         apart = found[first].minus(found[second])

@@ -193,6 +193,9 @@ def test_only_the_named_pairs_share_the_chance_of_a_false_call() -> None:
     found = statistics.differences(values, resampling, pairs=[("b", "a"), ("c", "a")])
     assert [(pair.first, pair.second) for pair in found] == [("b", "a"), ("c", "a")]
     assert [pair.estimate.level for pair in found] == pytest.approx([0.975, 0.975])
+    alone = statistics.differences(values, resampling, pairs=[("b", "a"), ("c", "a")], share=False)
+    assert [pair.estimate.level for pair in alone] == [0.95, 0.95]
+    assert alone[:1] == statistics.differences(values, resampling, pairs=[("b", "a")])
     assert statistics.differences(values, resampling, pairs=[]) == []
 
 
